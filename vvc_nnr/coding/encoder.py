@@ -33,6 +33,7 @@ from vvc_nnr.coding.tensor_encoder import (
     RAW_UNIT_BYTES,
     USUAL_UNARY_LENGTH_MINUS1,
     EncodedTensor,
+    TensorFacts,
     TensorJob,
     as_values,
     encode_tensor,
@@ -108,7 +109,10 @@ def code_network(
     tied = {tie.name for tie in ties}
     own = {name: array for name, array in arrays.items() if name not in tied}
     mps = ModelParameterSet(mps_qp_density=options.qp_density)
-    jobs = {name: replace(make_job(name, array, arrays, options), rule=rules.get(name)) for name, array in own.items()}
+    jobs = {
+        name: replace(make_job(name, array, arrays, options), rule=rules.get(name), facts=TensorFacts())
+        for name, array in own.items()
+    }
     shapes = [shape_of(array) for array in own.values()]
 
     names, known = list(jobs), KnownTensors()
@@ -144,7 +148,9 @@ def code_network(
     def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
         stepped = list(steps.qps)
         sizes = [shape_of(own[name]) for name in stepped]
-        usual = {name: replace(jobs[name], unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1) for name in stepped}
+        usual = {
+            name: replace(jobs[name], unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1, is_judged=False) for name in stepped
+        }
         units = encode_all(lambda place: with_own_step(usual[stepped[place]], steps), sizes, other, None)
         return sum(tensor.size_bytes for tensor in units)
 
@@ -276,8 +282,8 @@ def encode_all(
 
     def encode(place: int) -> EncodedTensor:
         # One that is more than a thread's share takes the others' time when they have nothing left to do.
-        is_large = sizes[place] * n_threads > n_total
-        return encode_tensor(replace(job_of(place), n_threads=n_threads if is_large else 1), options)
+        job, own_threads = job_of(place), n_threads if sizes[place] * n_threads > n_total else 1
+        return encode_tensor(job if own_threads == job.n_threads else replace(job, n_threads=own_threads), options)
 
     return run_all(encode, range(len(shapes)), sizes, n_threads, progress)
 

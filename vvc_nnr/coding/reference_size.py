@@ -65,7 +65,7 @@ def reference_bytes(arrays: NamedArrays, graph: bytes | None, n_threads: int = 1
 
     def n_bytes_of(place: int) -> int:
         job = make_job(names[place], floats[names[place]], floats, options)
-        tensor = encode_tensor(replace(job, unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1), options)
+        tensor = encode_tensor(replace(job, unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1, is_judged=False), options)
         n_bytes = _units_bytes([replace(unit, node_id=NodeId(0, place)) for unit in tensor.units], sets)
         return n_bytes + (0 if tensor.raw is None else len(tensor.raw.raw))
 

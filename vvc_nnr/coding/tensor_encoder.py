@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
@@ -69,10 +69,10 @@ from vvc_nnr.quantize.quality import (
     MIN_QUALITY_DB,
     WEAK_DB,
     few_apart,
-    is_surely_kept,
     ordinary,
     rows_snr_db,
     snr_of_errors_db,
+    sure_energy,
     weak_rows,
 )
 from vvc_nnr.quantize.rate_distortion import quantize_thoroughly
@@ -130,6 +130,28 @@ FEW = 512
 # The QP nearest to a step leaves so much less at most. So few values err by what single roundings happen to be. So many
 # finer QPs are tried, at which a rounding is no more than a quarter of what it was.
 QP_ROUNDING_DB, FEW_ROUNDINGS, FINER_OCTAVES = 1.0, 64, 2
+# Of larger tensors no other form is kept in memory.
+FACTS_VALUES = 4096
+
+
+@dataclass(slots=True, eq=False)
+class TensorFacts:
+    """What is found once of a tensor, and asked for at each of its steps.
+
+    Attributes:
+        is_finite: Whether `finite_float32` gives its values; None: not known yet.
+        sure_energy: Its `quality.sure_energy`, with and without rows.
+        has_few_levels: Whether it has a few values, each of which comes often.
+        by_codebook: The tensor by a codebook, that codebook's bits, the finest step that gives the values, and whether they
+            are near; None if there is none.
+        bit_exact: The tensor without loss.
+    """
+
+    is_finite: bool | None = None
+    sure_energy: dict[bool, float] = field(default_factory=dict)
+    has_few_levels: bool | None = None
+    by_codebook: tuple[EncodedTensor, int, float, bool] | None = None
+    bit_exact: EncodedTensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +172,8 @@ class TensorJob:
         unary_length_minus1: Greater flags of its values less one; None: 9, which its unit need not say; "fitting": what
             its indices tell.
         least_db: SNR that its own step is meant to leave; where single values happen to leave less, a finer one does.
+        facts: What is known of it, for one that is coded at several steps; None: nothing is kept.
+        is_judged: Whether what it keeps is told; of a size alone it need not be.
     """
 
     name: str
@@ -164,6 +188,8 @@ class TensorJob:
     own_qp: int | None = None
     unary_length_minus1: int | Literal["fitting"] | None = "fitting"
     least_db: float = -math.inf
+    facts: TensorFacts | None = None
+    is_judged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +263,7 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _encode_exactly(job, job.number_format, options)
     if options.lossless or job.rule == EXACT:
         return _encode_bit_exact(job, options)
-    values = finite_float32(job.array)
+    values = _finite_values(job)
     if values is None:
         is_odd = _is_mostly_finite(job.array)
         return _with_exact_outliers(job, options) or replace(_encode_bit_exact(job, options), by_outliers=is_odd)
@@ -253,6 +279,16 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     unit, weak_db, joins_levels = _encode_floats(job, values, quantiser, options)
     lossy = EncodedTensor((unit,) if unit else (), job.number_format, weak_db, joins_levels=joins_levels)
     return _exact_if_shorter(job, values, lossy, quantiser, options) if _may_be_exact(job, options) else lossy
+
+
+def _finite_values(job: TensorJob) -> NDArray[np.float32] | None:
+    """What `finite_float32` gives of a tensor."""
+    if job.facts is None or job.facts.is_finite is None:
+        values = finite_float32(job.array)
+        if job.facts is not None:
+            job.facts.is_finite = values is not None
+        return values
+    return nearest_float32(job.array) if job.facts.is_finite else None
 
 
 def _may_be_exact(job: TensorJob, options: CompressOptions) -> bool:
@@ -281,7 +317,11 @@ def _exact_if_shorter(
         forms.append(_near_by_codebook(job, values, lossy, quantiser, options, limit_bytes))
     found = min((form for form in forms if form), key=lambda form: form.size_bytes, default=None)
     if _takes_all_digits(lossy, job):
-        exact = _encode_bit_exact(job, options)
+        exact = job.facts.bit_exact if job.facts is not None else None
+        if exact is None:
+            exact = _encode_bit_exact(job, options)
+        if job.facts is not None and values.size <= FACTS_VALUES:
+            job.facts.bit_exact = exact
         if exact.size_bytes < CLEARLY * min(each.size_bytes for each in (lossy, found) if each):
             return replace(exact, otherwise=lossy, is_exact=True)
     if found is not None and found.size_bytes <= most:
@@ -304,12 +344,33 @@ def _near_by_codebook(
 
     None, too, if the codebook alone takes more than so many bytes.
     """
+    known = job.facts.by_codebook if job.facts is not None else None
+    if known is None:
+        known = _by_near_codebook(job, values, options, step_size(quantiser.qp, options.qp_density), most_bytes)
+    if known is None:
+        return None
+    if job.facts is not None and values.size <= FACTS_VALUES:
+        job.facts.by_codebook = known
+    found, n_codebook_bits, step, is_near = known
+    if step > step_size(quantiser.qp, options.qp_density) or n_codebook_bits > 8 * most_bytes:
+        return None
+    return replace(found, weak_db=None if is_near else lossy.weak_db)
+
+
+def _by_near_codebook(
+    job: TensorJob, values: NDArray[np.float32], options: CompressOptions, coarsest: float, most_bytes: float
+) -> tuple[EncodedTensor, int, float, bool] | None:
+    """What `TensorFacts.by_codebook` has; None where it would be of no use at a step."""
     near, step = on_finest_grid(values, options.qp_density)
-    if step > step_size(quantiser.qp, options.qp_density) or _are_joined(values, near):
+    if step > coarsest or _are_joined(values, near):
         return None
     found = _encode_by_exact_codebook(job, near + np.float32(0), options, most_bytes)  # zeros are positive
+    if found is None:
+        return None
+    codebook = found.units[0].codebook
+    assert codebook is not None
     is_near = bool(np.all(np.abs(near - values) <= NEAR_SHARE * np.abs(values)))
-    return found and replace(found, weak_db=None if is_near else lossy.weak_db)
+    return found, codebook_bits(codebook), step, is_near
 
 
 def _on_coarse_grid(
@@ -357,6 +418,7 @@ def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTen
     if values.size <= FEW:
         return replace(_encode_bit_exact(job, options), by_outliers=True)
     rest = np.where(apart, np.float32(0), values)
+    job = replace(job, facts=None)
     quantiser = choose_quantiser(job.name, rest, options, job.rule, job.own_qp) if rest.any() else None
     if quantiser is None:
         return None
@@ -400,7 +462,7 @@ def _may_pay(job: TensorJob, options: CompressOptions) -> bool:
     sample = sampled(bits_of(job.array))
     if len(sample) == math.prod(shape_of(job.array)):
         return True
-    part = replace(job, array=values_of(sample, job.array), n_threads=1)
+    part = replace(job, array=values_of(sample, job.array), n_threads=1, facts=None)
     found = _shortest(part, lambda whole: _encode_exactly(whole, whole.number_format, options), options)
     return found.raw is not None
 
@@ -426,7 +488,7 @@ def _shortest(
     """
     bits = bits_of(job.array)
     sample = sampled(bits)
-    part = job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1)
+    part = job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1, facts=None)
     as_ever = plain(part)
     share = len(bits) / len(sample)
     forms = _promising(_forms(job, sample, ("split", "palette", "bytes")), share)
@@ -677,7 +739,7 @@ def _encode_floats(
     is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
     wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
     book = _by_codebook(plain_unit, values, quantiser.qp, options) if wants_codebook else None
-    joins_levels = job.parent is None and _joins_levels(original, found, params)
+    joins_levels = job.parent is None and job.is_judged and _joins_levels(original, found, params, job.facts)
     if book is not None and options.codebook == "force":
         return book, weak_db, joins_levels
     if job.parent is not None and not found.indices.any():
@@ -688,14 +750,22 @@ def _encode_floats(
     return plain if book is None else min(plain, book, key=_size_bytes), weak_db, joins_levels
 
 
-def _joins_levels(values: NDArray[np.float32], found: QuantizedTensor, params: TensorParams) -> bool:
+def _joins_levels(
+    values: NDArray[np.float32], found: QuantizedTensor, params: TensorParams, facts: TensorFacts | None
+) -> bool:
     """Whether two values of a tensor that has few of them, and often, come out alike."""
+    has_few = facts.has_few_levels if facts is not None else None
+    if has_few is None:
+        has_few = _has_few_levels(values)
+        if facts is not None:
+            facts.has_few_levels = has_few
+    return has_few and _are_joined(values, levels_of(found.indices, params, found.skipped_rows))
+
+
+def _has_few_levels(values: NDArray[np.float32]) -> bool:
     if values.size < LEVEL_REPEATS or not are_few(values, MAX_LEVELS):
         return False
-    members = np.unique(values)
-    if not 1 < members.size <= min(MAX_LEVELS, values.size // LEVEL_REPEATS):
-        return False
-    return _are_joined(values, levels_of(found.indices, params, found.skipped_rows))
+    return 1 < np.unique(values).size <= min(MAX_LEVELS, values.size // LEVEL_REPEATS)
 
 
 def _are_joined(values: NDArray[np.float32], coded: NDArray[Any]) -> bool:
@@ -724,7 +794,10 @@ def _search_as_finely(
     lowest = max(qp_limits(density)[0], quantiser.qp - (FINER_OCTAVES << density))
     while True:
         found = _search(values, params, quantiser, options)
-        weak_db, is_kept = _weak_db(original, by_rows, found, params, step_size(quantiser.qp, density), least_db)
+        if not job.is_judged:
+            return found, quantiser, None
+        step = step_size(quantiser.qp, density)
+        weak_db, is_kept = _weak_db(original, by_rows, found, params, step, least_db, job.facts)
         finer = quantiser.qp - 1
         if is_kept or finer < lowest or float(np.abs(values).max()) > MAX_STEPS * step_size(finer, density):
             return found, quantiser, weak_db
@@ -738,12 +811,17 @@ def _weak_db(
     params: TensorParams,
     step: float,
     least_db: float,
+    facts: TensorFacts | None,
 ) -> tuple[float | None, bool]:
     """The SNR of a tensor, or of many of its rows if below WEAK_DB; and whether all keep `least_db`."""
     errors = row_errors(values, found, params, step)
-    as_weak = 10 ** (max(least_db - WEAK_DB, 0.0) / 10)
-    if found.row_errors is not None and is_surely_kept(values, as_weak * float(errors.sum()), by_rows=by_rows):
-        return None, True
+    as_weak_db = max(least_db, WEAK_DB)
+    if found.row_errors is not None:
+        known = {} if facts is None else facts.sure_energy
+        if by_rows not in known:
+            known[by_rows] = sure_energy(values, by_rows=by_rows)
+        if 10 ** (as_weak_db / 10) * float(errors.sum()) < known[by_rows]:
+            return None, True
 
     def squared_error_below(limit: float) -> float:
         own = errors if limit == math.inf else row_errors(values, found, params, step, limit)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -375,11 +375,12 @@ class Spreads:
     vectors: Mapping[str, Spread]
     offsets_db: Mapping[str, float]
     n_quantised: int = 0
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def qps_at(self, quality_db: float, qp_density: int, least_db: float | None = None) -> dict[str, int]:
         """The QPs of dependent quantisation at a quality, whatever float32 has of values that fine."""
-        steps = self.steps_at(quality_db, DEPENDENT_ERROR, least_db)
-        return {name: nearest_qp(step, qp_density) for name, step in steps.items()}
+        steps = self._step_array(quality_db, DEPENDENT_ERROR, least_db)
+        return dict(zip(self.all, nearest_qps(steps, qp_density).tolist(), strict=True))
 
     def bits_at(self, quality_db: float, qp_density: int) -> float:
         """What they take at a quality by dependent quantisation, with steps of QPs."""
@@ -387,12 +388,22 @@ class Spreads:
 
     def bits_of(self, qps: Mapping[str, int], qp_density: int) -> float:
         """What they take by dependent quantisation at given QPs."""
-        return sum(self[name].bits_at(step_size(qp, qp_density)) for name, qp in qps.items())
+        known: dict[tuple[str, int], float] = self._known.setdefault(qp_density, {})
+        found = 0.0
+        for key in qps.items():
+            bits = known.get(key)
+            if bits is None:
+                bits = known[key] = self[key[0]].bits_at(step_size(key[1], qp_density))
+            found += bits
+        return found
 
     @property
     def all(self) -> dict[str, Spread]:
         """Those of weights and of vectors, by name."""
-        return {**self.weights, **self.vectors}
+        if "all" not in self._known:
+            self._known["all"] = {**self.weights, **self.vectors}
+        found: dict[str, Spread] = self._known["all"]
+        return found
 
     def __getitem__(self, name: str) -> Spread:
         found = self.weights.get(name)
@@ -406,17 +417,35 @@ class Spreads:
             error: The quantiser's mean squared error in squared steps.
             least_db: What ordinary values of each keep, in dB; None: MIN_QUALITY_DB, or the quality if that is less.
         """
-        sizes = [spread.n_values for spread in (self.weights or self.vectors).values()]
-        total = sum(sizes)
-        log_mean = sum(size * math.log10(size) for size in sizes) / total if total else 0.0
+        return dict(zip(self.all, self._step_array(quality_db, error, least_db).tolist(), strict=True))
+
+    def _step_array(self, quality_db: float, error: float, least_db: float | None) -> NDArray[np.float64]:
+        """What `steps_at` gives, in the order of `all`."""
+        by_size, offsets, rms, least_steps = self._arrays()
         least_db = min(MIN_QUALITY_DB, quality_db) if least_db is None else least_db
+        key = ("coarsest", least_db, error)
+        if key not in self._known:
+            self._known[key] = np.array([spread.coarsest(least_db, error) for spread in self.all.values()])
+        wanted = rms * np.power(10.0, -(quality_db + by_size + offsets) / 20) / math.sqrt(error)
+        found: NDArray[np.float64] = np.maximum(np.minimum(wanted, self._known[key]), least_steps)
+        return found
 
-        def step(name: str, spread: Spread) -> float:
-            by_size = quality_db + 10 * (log_mean - math.log10(spread.n_values))
-            wanted = by_size + self.offsets_db.get(name, 0.0)
-            return max(min(spread.step_at(wanted, error), spread.coarsest(least_db, error)), spread.least_step)
-
-        return {name: step(name, spread) for name, spread in self.all.items()}
+    def _arrays(self) -> tuple[NDArray[np.float64], ...]:
+        """Of each tensor, in the order of `all`: SNR by its size and its place, in dB; its spread; its least step."""
+        if "arrays" not in self._known:
+            sizes = [spread.n_values for spread in (self.weights or self.vectors).values()]
+            total = sum(sizes)
+            log_mean = sum(size * math.log10(size) for size in sizes) / total if total else 0.0
+            spreads = self.all
+            columns = (
+                [10 * (log_mean - math.log10(spread.n_values)) for spread in spreads.values()],
+                [self.offsets_db.get(name, 0.0) for name in spreads],
+                [spread.rms for spread in spreads.values()],
+                [spread.least_step for spread in spreads.values()],
+            )
+            self._known["arrays"] = tuple(np.array(column, np.float64) for column in columns)
+        found: tuple[NDArray[np.float64], ...] = self._known["arrays"]
+        return found
 
     def quality_of(
         self, bits: float, qp_density: int, low: float = MIN_QUALITY_DB, high: float = MAX_QUALITY_DB
@@ -481,9 +510,13 @@ class Spreads:
         What is left of the bits since a large tensor's next finer step takes more makes all others finer.
         """
         found, left, lowest = dict(qps), bits - self.bits_of(qps, qp_density), qp_limits(qp_density)[0]
+        names = list(found)
+        wanted_steps = np.array([wanted[name] for name in names])
         for _ in range(FILLING_ROUNDS):
             before = dict(found)
-            for name in sorted(before, key=lambda name: wanted[name] / step_size(before[name], qp_density)):
+            ratios = wanted_steps / step_sizes(np.array(list(before.values()), np.int64), qp_density)
+            for place in np.argsort(ratios, kind="stable").tolist():
+                name = names[place]
                 finer = max(before[name] - 1, lowest)
                 if step_size(finer, qp_density) < self[name].least_step:
                     continue
@@ -513,6 +546,26 @@ def nearest_qp(step: float, qp_density: int) -> int:
     return fine if step**2 < step_size(coarse, qp_density) * step_size(fine, qp_density) else min(coarse, high)
 
 
+def nearest_qps(steps: NDArray[np.float64], qp_density: int) -> NDArray[np.int64]:
+    """The same of several steps above zero, any shape."""
+    low, high = qp_limits(qp_density)
+    mantissas, exponents = np.frexp(steps)
+    k = 1 << qp_density
+    above = (exponents - 1.0) * k + np.ceil((2 * mantissas - 1) * k)
+    coarse = np.clip(above, low, high).astype(np.int64)
+    fine = np.maximum(coarse - 1, low)
+    is_finer = steps**2 < step_sizes(coarse, qp_density) * step_sizes(fine, qp_density)
+    found: NDArray[np.int64] = np.where(steps <= step_size(low, qp_density), low, np.where(is_finer, fine, coarse))
+    return found
+
+
+def step_sizes(qps: NDArray[np.int64], qp_density: int) -> NDArray[np.float64]:
+    """The steps of several QPs, as `step_size` gives each."""
+    k = 1 << qp_density
+    found: NDArray[np.float64] = np.ldexp((k + (qps & (k - 1))).astype(np.float64), (qps >> qp_density) - qp_density)
+    return found
+
+
 def weak_tensors_db(
     tensors: Mapping[str, NDArray[np.float32]], decoded: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, float]:
@@ -537,13 +590,19 @@ def is_surely_kept(values: NDArray[np.float32], squared_error: float, *, by_rows
         squared_error: Sum of squared errors, or more.
         by_rows: Many weak rows count too.
     """
+    return 10 ** (WEAK_DB / 10) * squared_error < sure_energy(values, by_rows=by_rows)
+
+
+def sure_energy(values: NDArray[np.float32], *, by_rows: bool = True) -> float:
+    """What 10 dB more than a squared error must be below, so that it `is_surely_kept`; 0 if that is never sure."""
+    if outlier_limit(values) < math.inf or _difference_power(values, values) is not None:
+        return 0.0
     powers = _row_powers(_rows(values))
     energies = powers * (values.size / powers.size)
     if by_rows and _has_rows(values):
         alive = np.sort(energies[powers > DARK_ROW * powers.max()])
         energies = alive[: int(WEAK_ROWS_SHARE * alive.size) + 1]
-    is_kept = 10 ** (WEAK_DB / 10) * squared_error < SURELY * float(energies.sum())
-    return is_kept and outlier_limit(values) == math.inf and _difference_power(values, values) is None
+    return SURELY * float(energies.sum())
 
 
 def snr_db(values: NDArray[np.float32], decoded: NDArray[Any], step: float = 1.0) -> float:
