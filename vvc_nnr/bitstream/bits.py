@@ -151,6 +151,10 @@ class BitReader:
         return -1
 
 
+# Bits that a writer holds back, so that short fields do not become bytes one by one.
+_MANY_PENDING_BITS = 256
+
+
 class BitWriter:
     """Collects bits, most significant first. Values that a field cannot hold raise InputError."""
 
@@ -176,14 +180,20 @@ class BitWriter:
             raise InputError(f"{field}: {value} does not fit in {n_bits} bits, 0 to {(1 << n_bits) - 1} do")
         self._pending = self._pending << n_bits | value
         self._n_pending += n_bits
+        if self._n_pending >= _MANY_PENDING_BITS:
+            self._write_pending()
+
+    def flag(self, value: bool, field: str) -> None:
+        """One bit."""
+        self._pending = self._pending << 1 | bool(value)
+        self._n_pending += 1
+
+    def _write_pending(self) -> None:
+        """Move whole bytes out of what is pending."""
         n_left = self._n_pending % 8
         self._bytes += (self._pending >> n_left).to_bytes(self._n_pending // 8, "big")
         self._pending &= (1 << n_left) - 1
         self._n_pending = n_left
-
-    def flag(self, value: bool, field: str) -> None:
-        """One bit."""
-        self.u(int(value), 1, field)
 
     def i(self, value: int, n_bits: int, field: str) -> None:
         """Two's complement integer of `n_bits` bits."""
@@ -232,17 +242,19 @@ class BitWriter:
 
     def align(self) -> None:
         """A one and zeros to the next byte; a whole byte if the position is at one already."""
-        n_bits = 8 - self._n_pending
+        n_bits = 8 - self._n_pending % 8
         self.u(1 << (n_bits - 1), n_bits, "align")
 
     def raw(self, data: bytes) -> None:
         """Whole bytes, at a byte."""
+        self._write_pending()
         if self._n_pending:
             raise ValueError(f"bytes are to be written at bit {self.position_bits}, which begins no byte")
         self._bytes += data
 
     def getvalue(self) -> bytes:
         """All bytes; the position has to be at a byte."""
+        self._write_pending()
         if self._n_pending:
             raise ValueError(f"the data ends at bit {self.position_bits}, which begins no byte")
         return bytes(self._bytes)

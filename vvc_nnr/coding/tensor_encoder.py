@@ -720,7 +720,8 @@ def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], optio
 
 def with_unary_length(unit: DataUnit, indices: NDArray[np.int32]) -> DataUnit:
     """The unit with as many greater flags as pay for its indices."""
-    return replace(unit, cabac_unary_length_minus1=unary_length_minus1_of(indices))
+    found = unary_length_minus1_of(indices)
+    return unit if found == unit.cabac_unary_length_minus1 else replace(unit, cabac_unary_length_minus1=found)
 
 
 def _encode_floats(
@@ -728,17 +729,18 @@ def _encode_floats(
 ) -> tuple[DataUnit | None, float | None, bool]:
     """The data unit of a float tensor, None of an update without any change; its SNR if weak; if it joins levels."""
     step, original = step_size(quantiser.qp, options.qp_density), values
-    unit = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
-    unit = replace(unit, scan_order=scan_order_of_floats(values, step, options))
+    scan_order = scan_order_of_floats(values, step, options)
+    shape, kind = coded_shape(values.shape), PayloadType.FLOAT
+    unit = _unit(job, job.name, kind, shape, options, scan_order, dq_flag=quantiser.use_dq)
     if quantiser.max_level is not None:
         largest = np.float32(quantiser.max_level * step)
         values = np.clip(values, -largest, largest)
-    plain_unit, unit = unit, replace(unit, dq_flag=quantiser.use_dq)
-    params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
+    params = make_params(unit, unit.parts()[0], job.past)
+    params = params if options.row_skipping else replace(params, row_skip_allowed=False)
     found, quantiser, weak_db = _search_as_finely(job, original, values, params, quantiser, options)
     is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
     wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
-    book = _by_codebook(plain_unit, values, quantiser.qp, options) if wants_codebook else None
+    book = _by_codebook(replace(unit, dq_flag=False), values, quantiser.qp, options) if wants_codebook else None
     joins_levels = job.parent is None and job.is_judged and _joins_levels(original, found, params, job.facts)
     if book is not None and options.codebook == "force":
         return book, weak_db, joins_levels
@@ -864,8 +866,17 @@ def _by_codebook(unit: DataUnit, values: NDArray[np.float32], qp: int, options: 
     return encode_indices(replace(unit, codebook=codebook), indices, qp, options)
 
 
-def _unit(job: TensorJob, name: str, kind: PayloadType, shape: tuple[int, ...], options: CompressOptions) -> DataUnit:
-    """A data unit without its payload."""
+def _unit(
+    job: TensorJob,
+    name: str,
+    kind: PayloadType,
+    shape: tuple[int, ...],
+    options: CompressOptions,
+    scan_order: int | None = None,
+    *,
+    dq_flag: bool = False,
+) -> DataUnit:
+    """A data unit without its payload; its scan order is that of its shape if none is given."""
     return DataUnit(
         kind,
         (name,),
@@ -873,10 +884,11 @@ def _unit(job: TensorJob, name: str, kind: PayloadType, shape: tuple[int, ...], 
         b"",
         node_id=job.node_id,
         parent=job.parent,
+        dq_flag=dq_flag,
         cabac_unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1
         if job.unary_length_minus1 == "fitting"
         else job.unary_length_minus1,
-        scan_order=scan_order_of(shape, options),
+        scan_order=scan_order_of(shape, options) if scan_order is None else scan_order,
     )
 
 

@@ -94,9 +94,10 @@ def encode_payload(
         indices = _checked_indices(tensor)
         if tensor.qp is not None:
             encoder.put_bits(_qp_field(tensor.qp, 6 + qp_density), 6 + qp_density)
-        chosen = choose(tensor.params, indices, tensor.choices, n_threads=n_threads, portable=portable)
+        layout = tensor.params.layout()
+        chosen = choose(tensor.params, indices, tensor.choices, n_threads=n_threads, portable=portable, layout=layout)
         assert chosen.estimator_sets is not None
-        layout = tensor.params.layout(bool(chosen.history_flag))
+        layout = tensor.params.layout(True) if chosen.history_flag else layout
         row_skip = bool(chosen.row_skip_flag)
         rows = chosen.skipped_rows if row_skip else None
         status, found = encoder.encode(layout, indices, row_skip, rows, chosen.estimator_sets, n_threads, portable)

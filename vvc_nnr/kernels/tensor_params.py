@@ -175,6 +175,7 @@ def choose(
     *,
     n_threads: int = 1,
     portable: bool = False,
+    layout: _kernels.Layout | None = None,
 ) -> TensorChoices:
     """The choices with every None filled in, from the bins that will be coded.
 
@@ -184,8 +185,9 @@ def choose(
         choices: What is fixed already.
         n_threads: Threads for the block rows, 1 to 64. The choices are the same.
         portable: Use no instruction set extension.
+        layout: What `params.layout()` gives; None: it is made.
     """
-    layout = params.layout()
+    layout = params.layout() if layout is None else layout
     row_skip, rows = _choose_rows(params, layout, indices, choices)
     with_history = choices.history_flag
     if params.history is None or not params.parent_present or not layout.has_row_skip_flag:
@@ -195,10 +197,11 @@ def choose(
     coded_rows = rows if row_skip else None
     sets = choices.estimator_sets
     if sets is not None:
-        _check_sets(sets, params.layout(bool(with_history)))
+        _check_sets(sets, params.layout(True) if with_history else layout)
     if sets is None or with_history is None:
         tried = [False, True] if with_history is None else [with_history]
-        records = {h: _kernels.record_bins(params.layout(h), indices, coded_rows, n_threads, portable) for h in tried}
+        layouts = {h: params.layout(True) if h else layout for h in tried}
+        records = {h: _kernels.record_bins(layouts[h], indices, coded_rows, n_threads, portable) for h in tried}
         for record in records.values():
             require_status(record.status)
         with_history = min(tried, key=lambda h: _cost_bits(records[h])) if len(tried) > 1 else tried[0]

@@ -168,8 +168,10 @@ def rows_to_skip(weights: NDArray[np.float32], params: TensorParams, step: float
         params: Of the tensor.
         step: Quantisation step; 0: leave out what is zero only.
     """
+    if not (params.dq_flag and params.is_block_scan):
+        return None
     layout = params.layout()
-    if not (params.dq_flag and params.is_block_scan and layout.has_row_skip_flag):
+    if not layout.has_row_skip_flag:
         return None
     n_small, small = _kernels.small_rows(layout, weights, SMALL_ROW_STEPS * step)
     return small if n_small else None
