@@ -48,9 +48,10 @@ from vvc_nnr.coding.exact_forms import (
     sampled,
     values_of,
 )
+from vvc_nnr.coding.local_scaling import LocalScaling
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread
 from vvc_nnr.coding.unary_length import unary_length_minus1_of
-from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
+from vvc_nnr.coding.unit_coding import PartIndices, TensorPast, encode_indices, encode_parts, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
@@ -71,6 +72,7 @@ from vvc_nnr.quantize.quality import (
     is_surely_kept,
     ordinary,
     rows_snr_db,
+    snr_db,
     snr_of_errors_db,
     weak_rows,
 )
@@ -144,6 +146,7 @@ class TensorJob:
         own_qp: The QP that follows from its spread; None: that of the options.
         unary_length_minus1: Greater flags of its values less one; None: 9, which its unit need not say; "fitting": what
             its indices tell.
+        scaling: Scales of its rows, which are divided by them; None: it has none.
     """
 
     name: str
@@ -157,6 +160,7 @@ class TensorJob:
     rule: Rule | None = None
     own_qp: int | None = None
     unary_length_minus1: int | Literal["fitting"] | None = "fitting"
+    scaling: LocalScaling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ class EncodedTensor:
         is_exact: It is exact, or as near as the finest step, since that is no longer, or its few levels would be lost.
         joins_levels: Two of its few different values come out alike.
         more_bytes: What it takes more than with loss, so that its few levels stay apart.
+        is_scaled: Its rows have scales, which other decoders may give apart.
     """
 
     units: tuple[DataUnit, ...]
@@ -184,6 +189,7 @@ class EncodedTensor:
     is_exact: bool = False
     joins_levels: bool = False
     more_bytes: int = 0
+    is_scaled: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -224,6 +230,8 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _with_exact_outliers(job, options) or replace(_encode_bit_exact(job, options), by_outliers=is_odd)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_bit_exact(job, options)
+    if job.scaling is not None:
+        return _encode_scaled(job, job.scaling, values, options)
     quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
     if quantiser is None or quantiser.max_level is not None:
         apart = _with_exact_outliers(job, options)
@@ -234,6 +242,43 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     unit, weak_db, joins_levels = _encode_floats(job, values, quantiser, options)
     lossy = EncodedTensor((unit,) if unit else (), job.number_format, weak_db, joins_levels=joins_levels)
     return _exact_if_shorter(job, values, lossy, quantiser, options) if _may_be_exact(job, options) else lossy
+
+
+def _encode_scaled(
+    job: TensorJob, scaling: LocalScaling, values: NDArray[np.float32], options: CompressOptions
+) -> EncodedTensor:
+    """A float tensor as a block: its rows divided by their scales, and these."""
+    rows, alone = scaling.divided(values), replace(job, scaling=None)
+    quantiser = choose_quantiser(job.name, rows, options, job.rule, job.own_qp)
+    if quantiser is None:
+        return _encode_bit_exact(alone, options)
+    quantiser = replace(quantiser, use_dq=scaling.dq_flag)
+    step = step_size(quantiser.qp, options.qp_density)
+    plain = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
+    unit = scaling.unit_of(replace(plain, scan_order=scan_order_of_floats(rows, step, options)))
+    params = replace(make_params(unit, unit.parts()[-1]), row_skip_allowed=options.row_skipping)
+    found = _search(_clipped(rows, quantiser, step), params, quantiser, options)
+    unit = with_unary_length(unit, found.indices) if job.unary_length_minus1 == "fitting" else unit
+    parts = [
+        PartIndices(scaling.indices, scaling.qp),
+        PartIndices(found.indices, quantiser.qp, found.skipped_rows),
+    ]
+    unit = encode_parts(unit, parts, options, n_threads=job.n_threads)
+    levels = levels_of(found.indices, params, found.skipped_rows).reshape(rows.shape)
+    decoded = scaling.multiplied(np.multiply(levels, np.float32(step), dtype=np.float32))
+    found_db = min(snr_db(values, decoded), _rows_db(rows, row_errors(rows, found, params, step), step))
+    weak_db = found_db if found_db < WEAK_DB else None
+    joins_levels = _joins_levels(values, lambda: decoded)
+    lossy = EncodedTensor((unit,), job.number_format, weak_db, joins_levels=joins_levels, is_scaled=True)
+    return _exact_if_shorter(alone, values, lossy, quantiser, options) if _may_be_exact(job, options) else lossy
+
+
+def _clipped(values: NDArray[np.float32], quantiser: Quantiser, step: float) -> NDArray[np.float32]:
+    """The values within the largest level of a quantiser that has one."""
+    if quantiser.max_level is None:
+        return values
+    largest = np.float32(quantiser.max_level * step)
+    return np.clip(values, -largest, largest)
 
 
 def _may_be_exact(job: TensorJob, options: CompressOptions) -> bool:
@@ -628,9 +673,7 @@ def _encode_floats(
     step, original = step_size(quantiser.qp, options.qp_density), values
     unit = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
     unit = replace(unit, scan_order=scan_order_of_floats(values, step, options))
-    if quantiser.max_level is not None:
-        largest = np.float32(quantiser.max_level * step)
-        values = np.clip(values, -largest, largest)
+    values = _clipped(values, quantiser, step)
     is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
     wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
     book = _by_codebook(unit, values, quantiser.qp, options) if wants_codebook else None
@@ -640,7 +683,9 @@ def _encode_floats(
     # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
     by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
     weak_db = _weak_db(original, by_rows, found, params, step)
-    joins_levels = job.parent is None and _joins_levels(original, found, params)
+    joins_levels = job.parent is None and _joins_levels(
+        original, lambda: levels_of(found.indices, params, found.skipped_rows)
+    )
     if book is not None and options.codebook == "force":
         return book, weak_db, joins_levels
     if job.parent is not None and not found.indices.any():
@@ -651,14 +696,14 @@ def _encode_floats(
     return plain if book is None else min(plain, book, key=_size_bytes), weak_db, joins_levels
 
 
-def _joins_levels(values: NDArray[np.float32], found: QuantizedTensor, params: TensorParams) -> bool:
+def _joins_levels(values: NDArray[np.float32], coded: Callable[[], NDArray[Any]]) -> bool:
     """Whether two values of a tensor that has few of them, and often, come out alike."""
     if values.size < LEVEL_REPEATS or not are_few(values, MAX_LEVELS):
         return False
     members = np.unique(values)
     if not 1 < members.size <= min(MAX_LEVELS, values.size // LEVEL_REPEATS):
         return False
-    return _are_joined(values, levels_of(found.indices, params, found.skipped_rows))
+    return _are_joined(values, coded())
 
 
 def _are_joined(values: NDArray[np.float32], coded: NDArray[Any]) -> bool:
@@ -681,10 +726,15 @@ def _weak_db(
         return float(own.sum())
 
     found_db = snr_of_errors_db(values, squared_error_below)
-    rows = weak_rows(values, step) if by_rows else np.zeros(0, np.intp)
-    if found_db >= WEAK_DB and rows.size:
-        found_db = rows_snr_db(values, errors, rows)
+    if found_db >= WEAK_DB and by_rows:
+        found_db = _rows_db(values, errors, step)
     return found_db if found_db < WEAK_DB else None
+
+
+def _rows_db(values: NDArray[np.float32], errors: NDArray[np.float64], step: float) -> float:
+    """The SNR of the rows that keep less than WEAK_DB, all together; inf if they are too few to count."""
+    rows = weak_rows(values, step)
+    return rows_snr_db(values, errors, rows) if rows.size else math.inf
 
 
 def _search(
@@ -733,8 +783,9 @@ def _unit(job: TensorJob, name: str, kind: PayloadType, shape: tuple[int, ...], 
 
 
 def _size_bytes(unit: DataUnit) -> int:
-    """Payload and codebook."""
-    return len(unit.payload) + (-(-codebook_bits(unit.codebook) // 8) if unit.codebook else 0)
+    """Payload and codebook, and of a block the names behind the first."""
+    names = sum(len(name.encode()) + 1 for name in unit.topology_elem_id_list[1:])
+    return len(unit.payload) + (-(-codebook_bits(unit.codebook) // 8) if unit.codebook else 0) + names
 
 
 def make_job(name: str, array: Array | Bfloat16Bits, names: Mapping[str, Any], options: CompressOptions) -> TensorJob:
