@@ -293,6 +293,7 @@ def calibrated_options(options: CompressOptions | None) -> CompressOptions:
         "qp_by_size": chosen.qp_by_size,
         "quality": chosen.quality is not None,
         "bits_per_weight": chosen.bits_per_weight is not None,
+        "local_scaling": chosen.local_scaling,
         f"search {chosen.search!r}": chosen.search != "fast",
     }
     found = [name for name, is_given in idle.items() if is_given]
