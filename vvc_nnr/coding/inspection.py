@@ -237,8 +237,7 @@ def _qps(placed: PlacedUnit, unit: DataUnit) -> tuple[int | None, int | None]:
     qps = qps_of(
         bytes(unit.payload) if vectors else bytes(unit.payload[:16]),
         [make_params(unit, part, is_edition_2=is_edition_2) for part in vectors],
-        max_elements=unit.n_elements,
-        qp_density=placed.parameter_sets.qp_density,
+        placed.parameter_sets.qp_density,
     )
     return (qps[0] if vectors and vectors[0].kind is PartKind.SCALING else None), qps[-1]
 

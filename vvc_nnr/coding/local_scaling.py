@@ -24,7 +24,7 @@ from vvc_nnr.coding.unit_coding import make_params
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.dependent import levels_of, quantize_indices
 from vvc_nnr.quantize.quality import outlier_limit
-from vvc_nnr.quantize.row_scales import AxisPowers, axis_powers, row_scales
+from vvc_nnr.quantize.row_scales import LOOK_AHEAD, AxisPowers, axis_powers, row_scales
 from vvc_nnr.roles.roles import Rule
 
 # What a scaling is called: the tensor's name and this, as the reference software has it.
@@ -127,7 +127,8 @@ def local_scalings(
     found: dict[str, LocalScaling] = {}
     taken, ordered = dict.fromkeys(names), list(powers)
     for place, name in enumerate(ordered):
-        wanted = row_scales(powers[name], [powers[other] for other in ordered[place + 1 :]])
+        behind = [powers[other] for other in ordered[place + 1 : place + 1 + LOOK_AHEAD]]
+        wanted = row_scales(powers[name], behind, powers[ordered[place - 1]] if place else None)
         values = None if wanted is None else finite_float32(arrays[name])
         if wanted is None or values is None:
             continue

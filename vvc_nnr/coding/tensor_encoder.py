@@ -266,7 +266,9 @@ def _encode_scaled(
     unit = encode_parts(unit, parts, options, n_threads=job.n_threads)
     levels = levels_of(found.indices, params, found.skipped_rows).reshape(rows.shape)
     decoded = scaling.multiplied(np.multiply(levels, np.float32(step), dtype=np.float32))
-    found_db = min(snr_db(values, decoded), _rows_db(rows, row_errors(rows, found, params, step), step))
+    found_db = snr_db(values, decoded)
+    if found_db >= WEAK_DB:  # what rows keep is no matter of their scales
+        found_db = _rows_db(rows, row_errors(rows, found, params, step), step)
     weak_db = found_db if found_db < WEAK_DB else None
     joins_levels = _joins_levels(values, lambda: decoded)
     lossy = EncodedTensor((unit,), job.number_format, weak_db, joins_levels=joins_levels, is_scaled=True)

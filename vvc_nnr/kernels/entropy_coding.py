@@ -158,21 +158,20 @@ def decode_payload(
     return tuple(decoded)
 
 
-def qps_of(data: bytes, before: Sequence[TensorParams], *, max_elements: int, qp_density: int = 2) -> tuple[int, ...]:
+def qps_of(data: bytes, before: Sequence[TensorParams], qp_density: int = 2) -> tuple[int, ...]:
     """The QPs of the first tensors of a codeword and of the one behind them, which is not decoded.
 
     Args:
         data: The payload.
         before: The first tensors, in coding order, each with a QP.
-        max_elements: Most values of theirs.
         qp_density: QP steps per octave as a power of two.
 
     Raises:
-        BitstreamError: If the codeword breaks the format, or there are more values than max_elements.
+        BitstreamError: If the codeword breaks the format.
     """
     n_values = sum(params.n_values for params in before)
-    if n_values > max_elements:
-        raise BitstreamError(f"{n_values} values; the limit is {max_elements}", field="tensor_dimensions")
+    if n_values > MAX_VALUES_PER_BYTE * (len(data) + 16):
+        raise BitstreamError(f"{n_values} values in {len(data)} bytes: {MESSAGES[1]}", field="payload")
     reader = _Reader(_kernels.Decoder(data), len(data), "indices", None, 1, False)
     found = []
     for params in before:

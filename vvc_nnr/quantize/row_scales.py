@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vvc_nnr.quantize.quality import row_powers
 
 # Fewer rows do not tell whether sizes go together, and rows of fewer values do not pay for a scale.
-MIN_ROWS, MIN_ROW_VALUES = 8, 8
+MIN_ROWS, MIN_ROW_VALUES = 16, 8
 # Correlation of the logarithms of sizes from which on another weight is believed to have the same channels.
 SURE_CORRELATION = 0.85
 # What scales must save in dB, beyond their own bits: estimated bits of each, and dB of one bit for each value.
@@ -59,17 +59,20 @@ def axis_powers(values: NDArray[np.float32]) -> AxisPowers:
     return AxisPowers(values.shape, row_powers(values), row_powers(np.moveaxis(values, 1, 0)))
 
 
-def row_scales(own: AxisPowers, behind: Sequence[AxisPowers]) -> NDArray[np.float64] | None:
+def row_scales(
+    own: AxisPowers, behind: Sequence[AxisPowers], before: AxisPowers | None = None
+) -> NDArray[np.float64] | None:
     """The wanted scale of each row, of geometric mean 1, float64; None where scales do not pay.
 
     Args:
         own: Of the weight.
         behind: Of those behind it, the next one first.
+        before: Of the one before it.
     """
     n_rows, n_columns = own.shape[0], math.prod(own.shape[1:])
     if n_rows < MIN_ROWS or n_columns < MIN_ROW_VALUES:
         return None
-    candidates = (_scales(own.rows, powers) for powers in _powers_of_channels(n_rows, behind))
+    candidates = (_scales(own.rows, powers) for powers in _powers_of_channels(n_rows, behind, before))
     wanted, correlation = max(candidates, key=lambda found: found[1], default=(np.ones(n_rows), 0.0))
     saved_db = 10 * math.log10(float(np.mean(wanted[own.rows > 0] ** -2.0))) if correlation else 0.0
     is_worth = saved_db >= PAYS_DB + SCALE_BITS / n_columns * DB_PER_BIT
@@ -96,10 +99,14 @@ def _scales(own: NDArray[np.float64], powers: NDArray[np.float64]) -> tuple[NDAr
     return scales, abs(float(np.corrcoef(sizes, octaves)[0, 1]))
 
 
-def _powers_of_channels(n_channels: int, behind: Sequence[AxisPowers]) -> Iterator[NDArray[np.float64]]:
-    """What the next weights of so many input channels have of each, on average 1: the next, the next two, and so on.
+def _powers_of_channels(
+    n_channels: int, behind: Sequence[AxisPowers], before: AxisPowers | None
+) -> Iterator[NDArray[np.float64]]:
+    """What may tell the sizes of a weight's rows: powers of so many channels in its neighbours.
 
-    Weights of one input channel for each of as many groups, as of depthwise convolutions, pass them on.
+    What the next weights have of each, on average 1: the next, the next two, and so on. Weights of one input channel
+    for each of as many groups, as of depthwise convolutions, pass them on. Then with inputs first, as of matrices in
+    ONNX and of transposed convolutions: what the next weight has, and what the one before makes of each.
     """
     passed, found = np.ones(n_channels), None
     for each in behind[:LOOK_AHEAD]:
@@ -109,4 +116,9 @@ def _powers_of_channels(n_channels: int, behind: Sequence[AxisPowers]) -> Iterat
             found = each.columns / mean if found is None else found + each.columns / mean
             yield found * passed
         elif found is not None:
-            return
+            break
+        elif each.shape[0] == n_channels:
+            yield each.rows * passed
+            break
+    if before is not None and before.shape[1] == n_channels:
+        yield before.columns
