@@ -71,7 +71,9 @@ def test_blocks_decode_alike(peer: Peer, types: ParameterTypes, dq_flag: bool, s
         np.testing.assert_array_equal(found[name], array)
 
 
-@pytest.mark.parametrize("options", [{}, {"qp": -32, "use_dq": False}, {"quality": 20, "scan_order": 1}, {"bitdepth": 8}])
+@pytest.mark.parametrize(
+    "options", [{}, {"qp": -32, "use_dq": False}, {"quality": 20, "scan_order": 1}, {"bitdepth": 8}]
+)
 def test_scales_of_rows_are_given_apart(peer: Peer, options: dict[str, Any]) -> None:
     random = np.random.default_rng(3)
     sizes = np.exp(random.normal(size=40)).astype(np.float32)

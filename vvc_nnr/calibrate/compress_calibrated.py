@@ -23,6 +23,7 @@ from vvc_nnr.calibrate.calibration import own_gradients
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.coding.encoder import check_metadata
+from vvc_nnr.coding.own_steps import scaled_line
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.quality import MIN_QUALITY_DB
@@ -211,6 +212,8 @@ def compress_calibrated(
         told = "calibration: the file without calibration is taken, %s; the calibrated one: %s"
         _log.warning(told, _in_words(best), _in_words(calibrated))
     best = replace(best, n_candidates=found.n_candidates)
+    if best.scaled:
+        _log.warning("%s", scaled_line(best.scaled))
     tell(f"taken: {best.method}, {_in_words(best)}")
     if best.loss_db < -MUCH_GAIN_DB:
         gain = "the network as given makes the pictures held out %.4f dB worse than the coded one; does it fit them?"
@@ -293,7 +296,6 @@ def calibrated_options(options: CompressOptions | None) -> CompressOptions:
         "qp_by_size": chosen.qp_by_size,
         "quality": chosen.quality is not None,
         "bits_per_weight": chosen.bits_per_weight is not None,
-        "local_scaling": chosen.local_scaling,
         f"search {chosen.search!r}": chosen.search != "fast",
     }
     found = [name for name, is_given in idle.items() if is_given]

@@ -20,7 +20,7 @@ from vvc_nnr.bitstream.number_formats import (
     shape_of,
 )
 from vvc_nnr.bitstream.qp import qp_of_step, step_size
-from vvc_nnr.coding.unit_coding import make_params
+from vvc_nnr.coding.unit_coding import PartIndices, encode_indices, encode_parts, make_params
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.dependent import levels_of, quantize_indices
 from vvc_nnr.quantize.quality import outlier_limit
@@ -125,17 +125,16 @@ def local_scalings(
         if values is not None:
             powers[name] = axis_powers(values)
     found: dict[str, LocalScaling] = {}
-    taken, ordered = dict.fromkeys(names), list(powers)
+    ordered = list(powers)
     for place, name in enumerate(ordered):
         behind = [powers[other] for other in ordered[place + 1 : place + 1 + LOOK_AHEAD]]
         wanted = row_scales(powers[name], behind, powers[ordered[place - 1]] if place else None)
         values = None if wanted is None else finite_float32(arrays[name])
         if wanted is None or values is None:
             continue
-        scaling = _coded(name, _unused(name + SUFFIX, taken), wanted, values.shape, options)
+        scaling = coded_scaling(name, wanted, values.shape, options, names)
         if outlier_limit(scaling.divided(values)) == math.inf:
             found[name] = scaling
-            taken[scaling.name] = None
     return found
 
 
@@ -148,14 +147,25 @@ def _is_weight(name: str, array: Array | Bfloat16Bits, rule: Rule | None, option
     return rule is None or (rule.step == "qp" and not rule.of_smallest_slice)
 
 
-def _coded(
-    name: str, scaling_name: str, wanted: NDArray[np.float64], shape: tuple[int, ...], options: CompressOptions
+def coded_scaling(
+    name: str, wanted: NDArray[np.float64], shape: tuple[int, ...], options: CompressOptions, names: Mapping[str, Any]
 ) -> LocalScaling:
-    """Scales near the wanted ones, whose geometric mean is 1, as they are coded."""
+    """Scales near the wanted ones, as they are coded.
+
+    Args:
+        name: Of the tensor.
+        wanted: One for each row, float64, above zero; their geometric mean is about 1, and none is above 2**20.
+        shape: Of the tensor.
+        options: How it is coded.
+        names: All names that are taken.
+    """
     qp = qp_of_step(float(wanted.min()) / LEAST_STEPS, options.qp_density)
     step = step_size(qp, options.qp_density)
     is_named = name in options.qp_per_tensor
     dq_flag = options.use_dq and (options.bitdepth is None or is_named)
+    scaling_name = name + SUFFIX
+    while scaling_name in names:
+        scaling_name += "_"
     unit = block_of(DataUnit(PayloadType.FLOAT, (name,), shape, b""), scaling_name, dq_flag=dq_flag)
     params = make_params(unit, unit.parts()[0])
     indices = quantize_indices(wanted.astype(np.float32), params, step).indices
@@ -163,7 +173,29 @@ def _coded(
     return LocalScaling(scaling_name, qp, indices.reshape(-1), scales, dq_flag)
 
 
-def _unused(name: str, taken: Mapping[str, Any]) -> str:
-    while name in taken:
-        name += "_"
-    return name
+def encode_scaled(
+    unit: DataUnit,
+    scaling: LocalScaling,
+    rows: PartIndices,
+    options: CompressOptions,
+    *,
+    n_threads: int = 1,
+) -> DataUnit:
+    """A block of scales and what they multiply.
+
+    Args:
+        unit: What `LocalScaling.unit_of` gives.
+        scaling: The scales.
+        rows: The indices of the divided rows.
+        options: Row skip and estimators.
+        n_threads: Threads for block rows.
+    """
+    parts = [PartIndices(scaling.indices, scaling.qp), rows]
+    return encode_parts(unit, parts, options, n_threads=n_threads)
+
+
+def scaling_bits(scaling: LocalScaling, options: CompressOptions) -> int:
+    """About what scales take in a block, with their name."""
+    unit = DataUnit(PayloadType.FLOAT, (scaling.name,), scaling.scales.shape, b"", dq_flag=scaling.dq_flag)
+    coded = encode_indices(unit, scaling.indices, scaling.qp, options)
+    return 8 * (len(coded.payload) + len(scaling.name.encode()) + 1)

@@ -319,8 +319,8 @@ def scaled_line(names: Sequence[str]) -> str:
     named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
-        f"{len(names)} tensors have a scale for each row: {named}{more}; other decoders, as the reference software, may "
-        "give it apart, as NAME_scaling, which the rows of NAME must be multiplied by"
+        f"{len(names)} tensors have a scale for each row: {named}{more}; other decoders, as the reference software, "
+        "may give it apart, as NAME_scaling, which the rows of NAME must be multiplied by"
     )
 
 

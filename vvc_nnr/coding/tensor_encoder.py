@@ -48,10 +48,10 @@ from vvc_nnr.coding.exact_forms import (
     sampled,
     values_of,
 )
-from vvc_nnr.coding.local_scaling import LocalScaling
+from vvc_nnr.coding.local_scaling import LocalScaling, encode_scaled
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread
 from vvc_nnr.coding.unary_length import unary_length_minus1_of
-from vvc_nnr.coding.unit_coding import PartIndices, TensorPast, encode_indices, encode_parts, make_params
+from vvc_nnr.coding.unit_coding import PartIndices, TensorPast, encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
@@ -259,11 +259,8 @@ def _encode_scaled(
     params = replace(make_params(unit, unit.parts()[-1]), row_skip_allowed=options.row_skipping)
     found = _search(_clipped(rows, quantiser, step), params, quantiser, options)
     unit = with_unary_length(unit, found.indices) if job.unary_length_minus1 == "fitting" else unit
-    parts = [
-        PartIndices(scaling.indices, scaling.qp),
-        PartIndices(found.indices, quantiser.qp, found.skipped_rows),
-    ]
-    unit = encode_parts(unit, parts, options, n_threads=job.n_threads)
+    indices = PartIndices(found.indices, quantiser.qp, found.skipped_rows)
+    unit = encode_scaled(unit, scaling, indices, options, n_threads=job.n_threads)
     levels = levels_of(found.indices, params, found.skipped_rows).reshape(rows.shape)
     decoded = scaling.multiplied(np.multiply(levels, np.float32(step), dtype=np.float32))
     found_db = snr_db(values, decoded)

@@ -5,7 +5,9 @@ mean square of these, over its column r. At a given number of bits the error of 
 
     D[r] ~ 1 / c[r]**2        D[r]: mean squared error of row r        scale of row r ~ 1 / c[r]
 
-and against one D for all rows that saves the arithmetic over the geometric mean of the c[r]**2. (Reverse water-filling.)
+and against one D for all rows that saves the arithmetic over the geometric mean of the c[r]**2 (reverse
+water-filling), as long as D[r] is less than the row's own mean square: no row is scaled up beyond that at the least
+quality.
 The size of a row itself is no guide: channels that are large are often those that the next layer listens to.
 
 Which weight comes next is told by the order of the tensors and their shapes, and believed where sizes of rows and of
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.quantize.quality import row_powers
+from vvc_nnr.quantize.quality import MIN_QUALITY_DB, row_powers
 
 # Fewer rows do not tell whether sizes go together, and rows of fewer values do not pay for a scale.
 MIN_ROWS, MIN_ROW_VALUES = 16, 8
@@ -72,15 +74,24 @@ def row_scales(
     n_rows, n_columns = own.shape[0], math.prod(own.shape[1:])
     if n_rows < MIN_ROWS or n_columns < MIN_ROW_VALUES:
         return None
-    candidates = (_scales(own.rows, powers) for powers in _powers_of_channels(n_rows, behind, before))
-    wanted, correlation = max(candidates, key=lambda found: found[1], default=(np.ones(n_rows), 0.0))
-    saved_db = 10 * math.log10(float(np.mean(wanted[own.rows > 0] ** -2.0))) if correlation else 0.0
-    is_worth = saved_db >= PAYS_DB + SCALE_BITS / n_columns * DB_PER_BIT
-    return wanted if is_worth and correlation >= SURE_CORRELATION else None
+    candidates = [_scales(own.rows, powers) for powers in _powers_of_channels(n_rows, behind, before)]
+    best = max(candidates, key=lambda found: found.correlation, default=None)
+    if best is None or best.correlation < SURE_CORRELATION:
+        return None
+    return best.scales if best.saved_db >= PAYS_DB + SCALE_BITS / n_columns * DB_PER_BIT else None
 
 
-def _scales(own: NDArray[np.float64], powers: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Scales by what the next weights have of each channel, and how far sizes of rows go with or against them, 0 to 1.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scales:
+    """Scales of rows, how far sizes of these go with or against what tells them (0 to 1), and what they save."""
+
+    scales: NDArray[np.float64]
+    correlation: float
+    saved_db: float
+
+
+def _scales(own: NDArray[np.float64], powers: NDArray[np.float64]) -> _Scales:
+    """Scales by what the next weights have of each channel.
 
     Args:
         own: Mean squares of the rows.
@@ -88,15 +99,20 @@ def _scales(own: NDArray[np.float64], powers: NDArray[np.float64]) -> tuple[NDAr
     """
     scales, is_alive = np.ones(own.size), (own > 0) & (powers > 0)
     if np.count_nonzero(is_alive) < MIN_ROWS:
-        return scales, 0.0
-    octaves, sizes = -0.5 * np.log2(powers[is_alive]), np.log2(own[is_alive])
-    limit = math.log2(MAX_RATIO)
+        return _Scales(scales, 0.0, 0.0)
+    costs, sizes = powers[is_alive], 0.5 * np.log2(own[is_alive])
+    octaves, limit = -0.5 * np.log2(costs), math.log2(MAX_RATIO)
     octaves = np.clip(octaves - np.median(octaves), -limit, limit)
+    if octaves.std() == 0 or sizes.std() == 0:
+        return _Scales(scales, 0.0, 0.0)
+    correlation = abs(float(np.corrcoef(sizes, octaves)[0, 1]))
+    octaves -= octaves.mean()
+    left = math.log2(float(np.exp2(sizes - octaves).mean()))
+    octaves = np.minimum(octaves, np.maximum(sizes - left + MIN_QUALITY_DB / DB_PER_BIT, 0))
     octaves -= octaves.mean()
     scales[is_alive] = np.exp2(octaves)
-    if octaves.std() == 0 or sizes.std() == 0:
-        return scales, 0.0
-    return scales, abs(float(np.corrcoef(sizes, octaves)[0, 1]))
+    saved_db = 10 * math.log10(float(costs.mean()) / float(np.mean(costs * np.exp2(2 * octaves))))
+    return _Scales(scales, correlation, saved_db)
 
 
 def _powers_of_channels(
