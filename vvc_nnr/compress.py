@@ -76,6 +76,7 @@ def compress(
     quality: float | None = None,
     bits_per_weight: float | None = None,
     max_bytes: int | None = None,
+    local_scaling: bool = False,
     progress: Progress | None = None,
     calibration: Any = None,
     max_loss_db: float | None = None,
@@ -116,6 +117,8 @@ def compress(
             step of 2**-8 for all. A tensor that comes back with less than 10 dB is named in a logged warning.
         bits_per_weight: In place of `quality`: the best that takes no more bits per value.
         max_bytes: In place of `quality`: the best in a file that is no larger; with `calibration` by its loss.
+        local_scaling: Weights whose rows differ much in scale have a scale for each row. Other decoders may give it
+            apart, as NAME_scaling, which a logged warning tells. Not with `codebook` or lossless.
         progress: Called with the values coded so far and their total.
         calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what
             they do to its output; `qp` counts only for matrices that no known layer has (None: a step of 2**-13, QP -52
@@ -133,7 +136,7 @@ def compress(
     options = CompressOptions(
         qp, qp_density, nonweight_qp, qp_per_tensor or {}, use_dq, lambda_rd, row_skipping, scan_order, codebook,
         param_opt, bitdepth, float64, n_threads, roles, role_of or {}, qp_by_size, lossless, search,
-        quality, bits_per_weight, max_bytes if calibration is None else None,
+        quality, bits_per_weight, max_bytes if calibration is None else None, local_scaling,
     )  # fmt: skip
     if (evaluate is None) != (max_drop is None):
         raise InputError("evaluate, max_drop: both must be given, or none")

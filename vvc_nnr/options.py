@@ -27,8 +27,9 @@ MAX_ELEMENTS_PER_BYTE = 64
 _IDLE_WITH: Mapping[str, tuple[str, ...]] = {
     "lossless": (
         *("qp", "nonweight_qp", "qp_per_tensor", "qp_by_size", "bitdepth", "codebook", "use_dq", "lambda_rd"),
-        *("roles", "role_of"),
+        *("roles", "role_of", "local_scaling"),
     ),
+    "codebook": ("local_scaling",),
     "bitdepth": ("qp", "nonweight_qp", "qp_by_size"),
 }
 
@@ -79,6 +80,9 @@ class CompressOptions:
             14 dB; what is given may be less. Not with `qp`, `bitdepth`, `qp_by_size`, lossless, or without roles.
         bits_per_weight: In place of `quality`: the best that takes no more bits per value of all tensors.
         max_bytes: In place of `quality`: the best in a file that is no larger.
+        local_scaling: Weights whose rows (output channels) differ much in scale are coded with a scale for each row,
+            so that the step follows the rows. Other decoders may give the scales apart, as the reference software does:
+            as a tensor NAME_scaling that their users multiply the rows of NAME by. Not with `codebook` or lossless.
     """
 
     qp: int | None = None
@@ -102,6 +106,7 @@ class CompressOptions:
     quality: float | None = None
     bits_per_weight: float | None = None
     max_bytes: int | None = None
+    local_scaling: bool = False
 
     def __post_init__(self) -> None:
         check_role_mode(self.roles)
@@ -177,7 +182,7 @@ class CompressOptions:
     def _fault(self, name: str, value: Any) -> str | None:
         """What a value must be; None if it will do."""
         match name:
-            case "use_dq" | "row_skipping" | "param_opt" | "qp_by_size" | "lossless":
+            case "use_dq" | "row_skipping" | "param_opt" | "qp_by_size" | "lossless" | "local_scaling":
                 return None if isinstance(value, bool) else "True or False"
             case "qp_density":
                 return _integer_fault(value, 0, MAX_QP_DENSITY)

@@ -16,7 +16,15 @@ from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.encoder import code_network
-from vvc_nnr.coding.own_steps import CodedNetwork, growth_line, joined_line, outliers_line, weak_line, weak_names
+from vvc_nnr.coding.own_steps import (
+    CodedNetwork,
+    growth_line,
+    joined_line,
+    outliers_line,
+    scaled_line,
+    weak_line,
+    weak_names,
+)
 from vvc_nnr.coding.update import BaseState, code_update, difference_snrs_db
 from vvc_nnr.compress import apply_update
 from vvc_nnr.errors import InputError, shown
@@ -94,7 +102,7 @@ NNC_FLAGS = Flags(
     kinds=_FLAG_KINDS | {"role_of": UseAppendAction[tuple[_NAMED_ROLE, ...]]},
     converted=_FLAG_VALUES,
 )
-_IDLE_IN_UPDATES = ("codebook", "roles", "role_of", "qp_by_size", "lossless", "search")
+_IDLE_IN_UPDATES = ("codebook", "roles", "role_of", "qp_by_size", "lossless", "search", "local_scaling")
 UPDATE_FLAGS = Flags(
     CompressOptions,
     names=_FLAG_NAMES,
@@ -499,10 +507,12 @@ def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
     lines = [f"warning: {NNC_FLAGS.in_flags(weak_line(made.weak_db))}"] if made.weak_db else []
     lines += [f"warning: {outliers_line(made.by_outliers)}"] if made.by_outliers else []
     lines += [f"warning: {NNC_FLAGS.in_flags(joined_line(made.joined))}"] if made.joined else []
+    lines += [f"note: {scaled_line(made.scaled)}"] if made.scaled else []
     data = {
         "quality_db": made.quality_db,
         "weak_db": dict(made.weak_db),
         "exact_outliers": list(made.by_outliers),
+        "local_scaling": list(made.scaled),
     }
     return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 

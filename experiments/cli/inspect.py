@@ -352,6 +352,7 @@ def _tools(tensor: TensorReport) -> str:
     words = [tensor.payload_type]
     words += ["DQ"] if tensor.dq else []
     words += [f"scan {tensor.scan_order}"] if tensor.scan_order else []
+    words += ["local scaling"] if tensor.scaling_qp is not None else []
     words += [f"{tensor.codebook_size} codes"] if tensor.codebook_size is not None else []
     words += [f"{tensor.n_estimator_sets} sets"] if tensor.n_estimator_sets is not None else []
     return ", ".join([*words, "update"] if tensor.is_update else words)

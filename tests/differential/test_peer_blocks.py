@@ -1,4 +1,4 @@
-"""Blocks as this package reads them: the reference software decodes each part of them to the same values.
+"""Blocks as this package reads and writes them: the reference software decodes each part of them to the same values.
 
 Run with `VVC_NNR_PEER=/path/to/python pytest -m peer`. Low rank and layer parameter sets are not here: the reference
 software raises a KeyError on names that end in `_G`, and on any layer parameter set.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from vvc_nnr.bitstream.data_unit import DataUnit, EntryPoint, ParameterTypes, Pa
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_units
 from vvc_nnr.coding.unit_coding import make_params
-from vvc_nnr.compress import decompress
+from vvc_nnr.compress import compress, decompress
 from vvc_nnr.kernels.entropy_coding import TensorInput, encode_payload
 
 PYTHON = os.environ.get("VVC_NNR_PEER", "")
@@ -66,5 +67,26 @@ def test_blocks_decode_alike(peer: Peer, types: ParameterTypes, dq_flag: bool, s
     ours = decompress(data)
     assert set(found) == set(ours)
     np.testing.assert_array_equal(found.pop("w") * scaling, ours.pop("w"))
+    for name, array in ours.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"qp": -32, "use_dq": False}, {"quality": 20, "scan_order": 1}, {"bitdepth": 8}]
+)
+def test_scales_of_rows_are_given_apart(peer: Peer, options: dict[str, Any]) -> None:
+    random = np.random.default_rng(3)
+    sizes = np.exp(random.normal(size=40)).astype(np.float32)
+    network = {
+        "a.weight": (random.normal(size=(40, 5, 3)) * sizes[:, None, None]).astype(np.float32),
+        "a.bias": random.normal(size=40).astype(np.float32),
+        "b.weight": (random.normal(size=(12, 40)) / sizes).astype(np.float32),
+        "a.weight_scaling": np.arange(3, dtype=np.float32),
+    }
+    data = compress(network, local_scaling=True, **options)
+    ours, (found, _) = decompress(data), peer.decompress(data)
+    assert set(found) == {*network, "a.weight_scaling_"}
+    scaled = found.pop("a.weight") * found.pop("a.weight_scaling_").reshape(-1, 1, 1)
+    np.testing.assert_array_equal(scaled, ours.pop("a.weight"))
     for name, array in ours.items():
         np.testing.assert_array_equal(found[name], array)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
 from vvc_nnr.bitstream.graph import (
     DEFLATE,
     Graph,
@@ -353,6 +353,9 @@ def _fits_format(tensor: CodedTensor, is_wide: bool) -> bool:
         return True
     if kinds == {PayloadType.INT}:
         return tensor.number_format in INTEGER_FORMATS or 0 in tensor.shape
+    if kinds == {PayloadType.BLOCK}:
+        types = tensor.data_units[0].compressed_parameter_types
+        return types in (ParameterTypes.NONE, ParameterTypes.LS) and tensor.number_format in FLOATS
     return kinds <= {PayloadType.FLOAT, PayloadType.RAW_FLOAT} and tensor.number_format in FLOATS
 
 

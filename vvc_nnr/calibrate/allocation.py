@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vvc_nnr.bitstream.number_formats import NamedArrays, shape_of
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 from vvc_nnr.calibrate.codec_loss import RateDistortionLoss
+from vvc_nnr.coding.local_scaling import LocalScaling
 from vvc_nnr.coding.tensor_encoder import EncodedTensor
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
@@ -55,16 +56,20 @@ class AllocatedTensor:
         rounded: Its levels.
         error: What they add to the squared error per value of the output, by the quadratic forms.
         sensitivity: What a weight's squared error of 1 adds if all that can be made up for is.
+        scaling: Scales of its rows; None: it has none.
+        scaling_bits: What these take.
     """
 
     qp: int
     rounded: RoundedTensor
     error: float
     sensitivity: float
+    scaling: LocalScaling | None = None
+    scaling_bits: int = 0
 
     def cost(self, lambda_rd: float) -> float:
         """Error and bits together."""
-        return self.error + lambda_rd * self.rounded.bits
+        return self.error + lambda_rd * (self.rounded.bits + self.scaling_bits)
 
 
 def allocate(
@@ -178,6 +183,7 @@ class TensorAllocation:
             if it was not measured.
         error_share: Its share of the error that all measured tensors cause.
         zero_share: Share of values that are zero.
+        is_scaled: Its rows have scales, which other decoders may give apart.
     """
 
     name: str
@@ -188,6 +194,7 @@ class TensorAllocation:
     sensitivity: float | None
     error_share: float | None
     zero_share: float | None
+    is_scaled: bool = False
 
     @property
     def n_values(self) -> int:
@@ -236,6 +243,11 @@ class CalibratedNetwork:
         return self.loss_db if self.codec is None else self.codec.cost_bpp
 
     @property
+    def scaled(self) -> tuple[str, ...]:
+        """The tensors whose rows have scales."""
+        return tuple(tensor.name for tensor in self.tensors if tensor.is_scaled)
+
+    @property
     def uncalibrated(self) -> tuple[TensorAllocation, ...]:
         """The matrices whose levels do not follow from what they do to the output, the largest in bytes first."""
         found = [tensor for tensor in self.tensors if tensor.sensitivity is None and len(tensor.shape) > 1]
@@ -272,10 +284,12 @@ def allocations(
         if tensor is None:
             qp = biases[name][1] if name in biases else None
             step = None if qp is None else step_size(qp, options.qp_density)
-            found.append(TensorAllocation(name, shape_of(array), qp, step, size, None, None, None))
+            other = TensorAllocation(name, shape_of(array), qp, step, size, None, None, None, encoded.is_scaled)
+            found.append(other)
             continue
         zeros = float(np.mean(tensor.rounded.indices == 0))
         step = step_size(tensor.qp, options.qp_density)
         share = tensor.error / whole
-        found.append(TensorAllocation(name, shape_of(array), tensor.qp, step, size, tensor.sensitivity, share, zeros))
+        own = (tensor.qp, step, size, tensor.sensitivity, share, zeros, encoded.is_scaled)
+        found.append(TensorAllocation(name, shape_of(array), *own))
     return tuple(found)

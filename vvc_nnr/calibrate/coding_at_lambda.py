@@ -68,6 +68,7 @@ from vvc_nnr.calibrate.moments import (
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import code_network, tensor_rules, write_network
 from vvc_nnr.coding.inspection import inspect_stream
+from vvc_nnr.coding.local_scaling import coded_scaling, encode_scaled, scaling_bits
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread, measured_spreads, steps_at
 from vvc_nnr.coding.tensor_encoder import (
     EncodedTensor,
@@ -77,7 +78,7 @@ from vvc_nnr.coding.tensor_encoder import (
     with_own_step,
     with_unary_length,
 )
-from vvc_nnr.coding.unit_coding import encode_indices, make_params
+from vvc_nnr.coding.unit_coding import PartIndices, encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import copied_module, named_arrays
 from vvc_nnr.options import CompressOptions, thread_count
@@ -89,6 +90,8 @@ from vvc_nnr.roles.roles import Rule, TensorRole
 # What matrices whose errors are not weighed keep more than the others; and where they are so small a share of all
 # values that finer steps cost nothing.
 UNKNOWN_MORE_DB, FEW_UNKNOWN_MORE_DB, FEW_UNKNOWN = 6.0, 36.0, 0.002
+# Scales of rows are within so many octaves of the median one.
+MAX_SCALE_OCTAVES = 6.0
 
 _log = logging.getLogger(__name__)
 
@@ -186,7 +189,8 @@ class CalibratedCoder:
         options: For what pictures do not decide.
         metadata: Texts that travel with the network.
         seed: Of the places that are looked at.
-        last: Lambda and QP of each weight in the candidate before, by name: the next search begins there.
+        last: Lambda and QP of each weight in the candidate before, by name (with scales, by theirs): the next search
+            begins there.
     """
 
     original: nn.Module
@@ -270,7 +274,10 @@ class CalibratedCoder:
         loss = self._loss(coded.data, copied_module(self.original))
         found = inspect_stream(coded.data, None, bins=False, max_elements=None, n_threads=1).tensors
         tensors = tuple(
-            TensorAllocation(t.name, t.shape, t.qp, t.step, t.size_bytes - t.header_bytes, None, None, None)
+            TensorAllocation(
+                *(t.name, t.shape, t.qp, t.step, t.size_bytes - t.header_bytes, None, None, None),
+                is_scaled=t.scaling_qp is not None,
+            )
             for t in found
         )
         assert coded.quality_db is not None
@@ -336,17 +343,32 @@ class CalibratedCoder:
         rows: NDArray[np.float64],
     ) -> AllocatedTensor:
         """Levels of a weight that is to come near a target."""
-        module = layer.module(self.original)
-        unit = _unit(layer.weight_name, tuple(module.weight.shape), self.options)
+        module, name = layer.module(self.original), layer.weight_name
+        shape = tuple(module.weight.shape)
+        unit = _unit(name, shape, self.options)
         params = make_params(unit, unit.parts()[0])
         used = partial(_used, module) if hasattr(module, "used_weight") else None
-        density, start_qp = self.options.qp_density, None
-        if layer.weight_name in self.last:  # the best step goes by the root of lambda
-            last_lambda, last_qp = self.last[layer.weight_name]
-            start_qp = last_qp + round((1 << density) * math.log2(lambda_rd / last_lambda) / 2)
-        found = allocate(target, params, lambda_rd, columns, rows, density, used, start_qp)
-        self.last[layer.weight_name] = lambda_rd, found.qp
-        return found
+        density = self.options.qp_density
+
+        def allocated(target: NDArray[np.float64], rows: NDArray[np.float64], key: str) -> AllocatedTensor:
+            start_qp = None
+            if key in self.last:  # the best step goes by the root of lambda
+                last_lambda, last_qp = self.last[key]
+                start_qp = last_qp + round((1 << density) * math.log2(lambda_rd / last_lambda) / 2)
+            found = allocate(target, params, lambda_rd, columns, rows, density, used, start_qp)
+            self.last[key] = lambda_rd, found.qp
+            return found
+
+        plain = allocated(target, rows, name)
+        if not self.options.local_scaling or used is not None:
+            return plain
+        scaling = coded_scaling(name, _scales_by_cost(np.diagonal(rows)), shape, self.options, self.arrays)
+        scales = scaling.scales.astype(np.float64)
+        found = allocated(target / scales[:, None], rows * np.outer(scales, scales), scaling.name)
+        rounded = replace(found.rounded, values=scaling.multiplied(found.rounded.values))
+        bits = scaling_bits(scaling, self.options)
+        scaled = AllocatedTensor(found.qp, rounded, found.error, plain.sensitivity, scaling, bits)
+        return min(plain, scaled, key=lambda each: each.cost(lambda_rd))
 
     def _bias(
         self, layer: MatrixLayer, change: NDArray[np.float64], lambda_rd: float
@@ -438,6 +460,22 @@ def _unit(name: str, shape: tuple[int, ...], options: CompressOptions) -> DataUn
     return DataUnit(PayloadType.FLOAT, (name,), shape, b"", node_id=None, dq_flag=options.use_dq)
 
 
+def _scales_by_cost(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scales by which errors of all rows come to cost the same, of geometric mean 1.
+
+    Args:
+        costs: What a squared error of 1 costs in each row, above zero.
+    """
+    octaves = -0.5 * np.log2(costs)
+    octaves = np.clip(octaves - np.median(octaves), -MAX_SCALE_OCTAVES, MAX_SCALE_OCTAVES)
+    found: NDArray[np.float64] = np.exp2(octaves - octaves.mean())
+    return found
+
+
 def _encode_levels(job: TensorJob, tensor: AllocatedTensor, options: CompressOptions) -> EncodedTensor:
     unit = with_unary_length(_unit(job.name, coded_shape(shape_of(job.array)), options), tensor.rounded.indices)
-    return EncodedTensor((encode_indices(unit, tensor.rounded.indices, tensor.qp, options),), job.number_format)
+    if tensor.scaling is None:
+        return EncodedTensor((encode_indices(unit, tensor.rounded.indices, tensor.qp, options),), job.number_format)
+    indices = PartIndices(tensor.rounded.indices, tensor.qp)
+    block = encode_scaled(tensor.scaling.unit_of(unit), tensor.scaling, indices, options)
+    return EncodedTensor((block,), job.number_format, is_scaled=True)

@@ -23,6 +23,7 @@ from vvc_nnr.calibrate.calibration import own_gradients
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.calibrate.samples import Calibration
 from vvc_nnr.coding.encoder import check_metadata
+from vvc_nnr.coding.own_steps import scaled_line
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.quality import MIN_QUALITY_DB
@@ -211,6 +212,8 @@ def compress_calibrated(
         told = "calibration: the file without calibration is taken, %s; the calibrated one: %s"
         _log.warning(told, _in_words(best), _in_words(calibrated))
     best = replace(best, n_candidates=found.n_candidates)
+    if best.scaled:
+        _log.warning("%s", scaled_line(best.scaled))
     tell(f"taken: {best.method}, {_in_words(best)}")
     if best.loss_db < -MUCH_GAIN_DB:
         gain = "the network as given makes the pictures held out %.4f dB worse than the coded one; does it fit them?"

@@ -230,7 +230,10 @@ def decode_tensor(tensor: CodedTensor, n_threads: int = 1) -> dict[str, Array]:
         return {tensor.name: _values(tensor)}
     decoded = [_decode_unit(placed, n_threads) for placed in tensor.units]
     if tensor.data_units[0].is_block:
-        return decoded[0]
+        (arrays,) = decoded
+        if tensor.number_format is None:
+            return arrays
+        return arrays | {tensor.name: restored(tensor, (arrays[tensor.name],))}
     halves = tuple(array for arrays in decoded for array in arrays.values())
     return {tensor.name: restored(tensor, halves)}
 

@@ -18,6 +18,7 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.bitstream.stream import write_stream
+from vvc_nnr.coding.local_scaling import local_scalings
 from vvc_nnr.coding.own_steps import (
     CodedNetwork,
     Held,
@@ -113,10 +114,15 @@ def code_network(
         name: replace(make_job(name, array, arrays, options), rule=rules.get(name), facts=TensorFacts())
         for name, array in own.items()
     }
+    scalings = local_scalings(own, rules, options, arrays) if options.local_scaling else {}
+    jobs |= {name: replace(jobs[name], scaling=scaling) for name, scaling in scalings.items()}
+    divided = own | {name: scaling.divided_as(own[name]) for name, scaling in scalings.items()}
     shapes = [shape_of(array) for array in own.values()]
 
     names, known = list(jobs), KnownTensors()
-    by_default = options == CompressOptions(n_threads=options.n_threads, search=options.search)
+    by_default = replace(options, local_scaling=False) == CompressOptions(
+        n_threads=options.n_threads, search=options.search
+    )
     share = held_share(own) if by_default else 0.0
 
     @cache
@@ -157,12 +163,12 @@ def code_network(
     if not follows_spread(options):
         return coded(None)
     if not share:
-        return code_by_spread(own, rules, options, coded, size_bytes)
+        return code_by_spread(divided, rules, options, coded, size_bytes)
     # Texts and ties, which the reference software does not keep, are no reason for coarser weights.
     texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
     most = reference_bytes(own, graph.model if graph else None, thread_count(options.n_threads)) + texts
     held = Held(min(most, plain_bytes() or most), share, is_small(own))
-    return code_by_spread(own, rules, options, coded, size_bytes, held)
+    return code_by_spread(divided, rules, options, coded, size_bytes, held)
 
 
 def coded_network(
@@ -187,6 +193,7 @@ def coded_network(
         input_bytes,
         joined,
         sum(tensor.more_bytes for tensor in units),
+        tuple(name for name, tensor in zip(names, units, strict=True) if tensor.is_scaled),
     )
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
-from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.data_unit import DataUnit, PartKind, PayloadType
 from vvc_nnr.bitstream.number_formats import BITS_OF, Array, Bfloat16Bits, NamedArrays, float32_of_bfloat16
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, Stream, read_stream
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
 from vvc_nnr.coding.decoder import check_size, decode_tensor
 from vvc_nnr.coding.unit_coding import coded_step, decode_unit, make_params
 from vvc_nnr.errors import InputError, ShapeError, UnsupportedError
-from vvc_nnr.kernels.entropy_coding import DecodedTensor
+from vvc_nnr.kernels.entropy_coding import DecodedTensor, qps_of
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import thread_count
 from vvc_nnr.parallel import run_all
@@ -49,7 +49,7 @@ class TensorReport:
         shape: Its shape.
         number_format: What it decodes to; of an update "float", "integer" or "bool", since its base alone tells more.
         payload_type: INT, FLOAT, RAW_FLOAT or BLOCK.
-        qp: With that of the parameter sets; of a block that of the first coded tensor; None if it has none.
+        qp: With that of the parameter sets; of a block that of its weight, or of G; None if it has none.
         step: Its quantisation step.
         size_bytes: Its units, headers included, and its bytes in the raw unit.
         header_bytes: The part of them before the payload.
@@ -58,6 +58,7 @@ class TensorReport:
         scan_order: 0 to 4.
         n_entry_points: Places where decoding can start beside the first.
         codebook_size: Values of its codebook, None without one.
+        scaling_qp: QP of the scales of its rows, with that of the parameter sets; None if it has none.
         is_update: It is a difference.
         bin_bits: Kind of bin to bits of the payload, estimated by the coder's own cost model; empty if not asked for.
         n_estimator_sets: Contexts with an estimator other than the default; None if not asked for.
@@ -79,6 +80,7 @@ class TensorReport:
     scan_order: int
     n_entry_points: int
     codebook_size: int | None
+    scaling_qp: int | None
     is_update: bool
     bin_bits: Mapping[str, float]
     n_estimator_sets: int | None
@@ -186,7 +188,7 @@ def _tensor_report(tensor: CodedTensor, original: NamedArrays | None, bins: bool
     unit, sets = tensor.data_units[0], tensor.units[0].parameter_sets
     n_raw = 0 if tensor.raw is None else len(tensor.raw[1])
     size = sum(placed.size_bytes for placed in tensor.units) + n_raw
-    qp = _first_qp(tensor.units[0], unit)
+    scaling_qp, qp = _qps(tensor.units[0], unit)
     kind = unit.nnr_compressed_data_unit_payload_type
     bin_bits, n_sets = _bin_bits(tensor) if bins and unit.parent is None and unit.has_codeword else ({}, None)
     n_values = math.prod(tensor.shape)
@@ -197,6 +199,7 @@ def _tensor_report(tensor: CodedTensor, original: NamedArrays | None, bins: bool
         number_format=_number_format(tensor, kind, is_update=unit.parent is not None),
         payload_type=kind.name,
         qp=None if qp is None else qp + sets.quantization_parameter,
+        scaling_qp=None if scaling_qp is None else scaling_qp + sets.quantization_parameter,
         step=None if qp is None else coded_step(qp, sets),
         size_bytes=size,
         header_bytes=size - n_raw - sum(len(u.payload) for u in tensor.data_units),
@@ -221,13 +224,22 @@ def _number_format(tensor: CodedTensor, kind: PayloadType, *, is_update: bool) -
     return found or ("int32" if is_integer else "float32")
 
 
-def _first_qp(placed: PlacedUnit, unit: DataUnit) -> int | None:
-    """The QP at the beginning of a payload; None if it has none."""
+def _qps(placed: PlacedUnit, unit: DataUnit) -> tuple[int | None, int | None]:
+    """The QPs of the scales of rows and of the weight in a payload, each None if it has none.
+
+    Raises:
+        BitstreamError: If vectors of a block, which stand before its weight, break the format.
+    """
     if not unit.has_qp:
-        return None
-    n_bits = 6 + placed.parameter_sets.qp_density
-    field: int = _kernels.Decoder(bytes(unit.payload[:16])).get_bits(n_bits)
-    return field - (1 << n_bits) if field >> (n_bits - 1) else field
+        return None, None
+    is_edition_2 = placed.parameter_sets.general_profile_idc == 1
+    vectors = [part for part in unit.parts() if part.kind < PartKind.WEIGHT]
+    qps = qps_of(
+        bytes(unit.payload) if vectors else bytes(unit.payload[:16]),
+        [make_params(unit, part, is_edition_2=is_edition_2) for part in vectors],
+        placed.parameter_sets.qp_density,
+    )
+    return (qps[0] if vectors and vectors[0].kind is PartKind.SCALING else None), qps[-1]
 
 
 def _bin_bits(tensor: CodedTensor) -> tuple[dict[str, float], int]:
@@ -267,12 +279,12 @@ def _sets_of(decoded: DecodedTensor) -> NDArray[np.uint8]:
 
 
 def _error(tensor: CodedTensor, original: NamedArrays | None) -> tuple[float | None, float | None]:
-    """Mean squared error and SNR in dB of a tensor; None without an original, and of updates and blocks.
+    """Mean squared error and SNR in dB of a tensor; None without an original, and of updates and products.
 
     Raises:
         ShapeError: If the original has another shape.
     """
-    if original is None or tensor.name not in original or any(u.parent or u.is_block for u in tensor.data_units):
+    if original is None or tensor.name not in original or any(u.parent or u.has_product for u in tensor.data_units):
         return None, None
     was = original[tensor.name]
     before = float32_of_bfloat16(was) if isinstance(was, Bfloat16Bits) else was

@@ -261,6 +261,7 @@ class CodedNetwork:
         input_bytes: Size of the file that it was made from, or of a safetensors file of its tensors; None: not known.
         joined: Tensors of few different values of which two come out alike.
         more_bytes: What tensors of few different values take more, so that none is lost; the budget is for the others.
+        scaled: Tensors whose rows have scales, which other decoders may give apart.
     """
 
     data: bytes
@@ -272,6 +273,7 @@ class CodedNetwork:
     input_bytes: int | None = None
     joined: tuple[str, ...] = ()
     more_bytes: int = 0
+    scaled: tuple[str, ...] = ()
 
     @property
     def growth_bytes(self) -> int:
@@ -300,6 +302,7 @@ def warn_of(coded: CodedNetwork) -> None:
         weak_line(coded.weak_db) if coded.weak_db else "",
         outliers_line(coded.by_outliers) if coded.by_outliers else "",
         joined_line(coded.joined) if coded.joined else "",
+        scaled_line(coded.scaled) if coded.scaled else "",
         growth_line(coded) if coded.growth_bytes else "",
     ]
     for line in filter(None, lines):
@@ -309,6 +312,16 @@ def warn_of(coded: CodedNetwork) -> None:
 def growth_line(coded: CodedNetwork) -> str:
     """What is said of a stream that is larger than its input."""
     return f"{coded.growth_bytes} bytes larger than the input, of {coded.input_bytes} bytes"
+
+
+def scaled_line(names: Sequence[str]) -> str:
+    """What is said of tensors that have scales of rows."""
+    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"{len(names)} tensors have a scale for each row: {named}{more}; other decoders, as the reference software, "
+        "may give it apart, as NAME_scaling, which the rows of NAME must be multiplied by"
+    )
 
 
 def joined_line(names: Sequence[str]) -> str:

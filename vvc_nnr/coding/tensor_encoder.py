@@ -48,9 +48,10 @@ from vvc_nnr.coding.exact_forms import (
     sampled,
     values_of,
 )
+from vvc_nnr.coding.local_scaling import LocalScaling, encode_scaled
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread
 from vvc_nnr.coding.unary_length import unary_length_minus1_of
-from vvc_nnr.coding.unit_coding import TensorPast, encode_indices, make_params
+from vvc_nnr.coding.unit_coding import PartIndices, TensorPast, encode_indices, make_params
 from vvc_nnr.errors import InputError
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
@@ -71,6 +72,7 @@ from vvc_nnr.quantize.quality import (
     few_apart,
     ordinary,
     rows_snr_db,
+    snr_db,
     snr_of_errors_db,
     sure_energy,
     weak_rows,
@@ -174,6 +176,7 @@ class TensorJob:
         least_db: SNR that its own step is meant to leave; where single values happen to leave less, a finer one does.
         facts: What is known of it, for one that is coded at several steps; None: nothing is kept.
         is_judged: Whether what it keeps is told; of a size alone it need not be.
+        scaling: Scales of its rows, which are divided by them; None: it has none.
     """
 
     name: str
@@ -190,6 +193,7 @@ class TensorJob:
     least_db: float = -math.inf
     facts: TensorFacts | None = None
     is_judged: bool = True
+    scaling: LocalScaling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,7 @@ class EncodedTensor:
         is_exact: It is exact, or as near as the finest step, since that is no longer, or its few levels would be lost.
         joins_levels: Two of its few different values come out alike.
         more_bytes: What it takes more than with loss, so that its few levels stay apart.
+        is_scaled: Its rows have scales, which other decoders may give apart.
     """
 
     units: tuple[DataUnit, ...]
@@ -217,6 +222,7 @@ class EncodedTensor:
     is_exact: bool = False
     joins_levels: bool = False
     more_bytes: int = 0
+    is_scaled: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -269,6 +275,8 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _with_exact_outliers(job, options) or replace(_encode_bit_exact(job, options), by_outliers=is_odd)
     if job.rule is not None and job.rule.keeps_sign and not np.array_equal(values != 0, nonzero(job.array)):
         return _encode_bit_exact(job, options)
+    if job.scaling is not None:
+        return _encode_scaled(job, job.scaling, values, options)
     quantiser = choose_quantiser(job.name, values, options, job.rule, job.own_qp)
     if quantiser is None or quantiser.max_level is not None:
         apart = _with_exact_outliers(job, options)
@@ -289,6 +297,42 @@ def _finite_values(job: TensorJob) -> NDArray[np.float32] | None:
             job.facts.is_finite = values is not None
         return values
     return nearest_float32(job.array) if job.facts.is_finite else None
+
+
+def _encode_scaled(
+    job: TensorJob, scaling: LocalScaling, values: NDArray[np.float32], options: CompressOptions
+) -> EncodedTensor:
+    """A float tensor as a block: its rows divided by their scales, and these."""
+    rows, alone = scaling.divided(values), replace(job, scaling=None)
+    quantiser = choose_quantiser(job.name, rows, options, job.rule, job.own_qp)
+    if quantiser is None:
+        return _encode_bit_exact(alone, options)
+    quantiser = replace(quantiser, use_dq=scaling.dq_flag)
+    step = step_size(quantiser.qp, options.qp_density)
+    plain = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
+    unit = scaling.unit_of(replace(plain, scan_order=scan_order_of_floats(rows, step, options)))
+    params = replace(make_params(unit, unit.parts()[-1]), row_skip_allowed=options.row_skipping)
+    found = _search(_clipped(rows, quantiser, step), params, quantiser, options)
+    unit = with_unary_length(unit, found.indices) if job.unary_length_minus1 == "fitting" else unit
+    indices = PartIndices(found.indices, quantiser.qp, found.skipped_rows)
+    unit = encode_scaled(unit, scaling, indices, options, n_threads=job.n_threads)
+    levels = levels_of(found.indices, params, found.skipped_rows).reshape(rows.shape)
+    decoded = scaling.multiplied(np.multiply(levels, np.float32(step), dtype=np.float32))
+    found_db = snr_db(values, decoded)
+    if found_db >= WEAK_DB:  # what rows keep is no matter of their scales
+        found_db = _rows_db(rows, row_errors(rows, found, params, step), step)
+    weak_db = found_db if found_db < WEAK_DB else None
+    joins_levels = _joins_levels(values, lambda: decoded)
+    lossy = EncodedTensor((unit,), job.number_format, weak_db, joins_levels=joins_levels, is_scaled=True)
+    return _exact_if_shorter(alone, values, lossy, quantiser, options) if _may_be_exact(job, options) else lossy
+
+
+def _clipped(values: NDArray[np.float32], quantiser: Quantiser, step: float) -> NDArray[np.float32]:
+    """The values within the largest level of a quantiser that has one."""
+    if quantiser.max_level is None:
+        return values
+    largest = np.float32(quantiser.max_level * step)
+    return np.clip(values, -largest, largest)
 
 
 def _may_be_exact(job: TensorJob, options: CompressOptions) -> bool:
@@ -732,16 +776,17 @@ def _encode_floats(
     scan_order = scan_order_of_floats(values, step, options)
     shape, kind = coded_shape(values.shape), PayloadType.FLOAT
     unit = _unit(job, job.name, kind, shape, options, scan_order, dq_flag=quantiser.use_dq)
-    if quantiser.max_level is not None:
-        largest = np.float32(quantiser.max_level * step)
-        values = np.clip(values, -largest, largest)
-    params = make_params(unit, unit.parts()[0], job.past)
-    params = params if options.row_skipping else replace(params, row_skip_allowed=False)
+    values = _clipped(values, quantiser, step)
+    params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
     found, quantiser, weak_db = _search_as_finely(job, original, values, params, quantiser, options)
     is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
     wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
     book = _by_codebook(replace(unit, dq_flag=False), values, quantiser.qp, options) if wants_codebook else None
-    joins_levels = job.parent is None and job.is_judged and _joins_levels(original, found, params, job.facts)
+    joins_levels = (
+        job.parent is None
+        and job.is_judged
+        and _joins_levels(original, lambda: levels_of(found.indices, params, found.skipped_rows), job.facts)
+    )
     if book is not None and options.codebook == "force":
         return book, weak_db, joins_levels
     if job.parent is not None and not found.indices.any():
@@ -753,7 +798,7 @@ def _encode_floats(
 
 
 def _joins_levels(
-    values: NDArray[np.float32], found: QuantizedTensor, params: TensorParams, facts: TensorFacts | None
+    values: NDArray[np.float32], coded: Callable[[], NDArray[Any]], facts: TensorFacts | None = None
 ) -> bool:
     """Whether two values of a tensor that has few of them, and often, come out alike."""
     has_few = facts.has_few_levels if facts is not None else None
@@ -761,7 +806,7 @@ def _joins_levels(
         has_few = _has_few_levels(values)
         if facts is not None:
             facts.has_few_levels = has_few
-    return has_few and _are_joined(values, levels_of(found.indices, params, found.skipped_rows))
+    return has_few and _are_joined(values, coded())
 
 
 def _has_few_levels(values: NDArray[np.float32]) -> bool:
@@ -831,10 +876,15 @@ def _weak_db(
 
     found_db = snr_of_errors_db(values, squared_error_below)
     is_kept = found_db >= least_db
-    rows = weak_rows(values, step) if by_rows else np.zeros(0, np.intp)
-    if found_db >= WEAK_DB and rows.size:
-        found_db = rows_snr_db(values, errors, rows)
+    if found_db >= WEAK_DB and by_rows:
+        found_db = _rows_db(values, errors, step)
     return (found_db if found_db < WEAK_DB else None), is_kept
+
+
+def _rows_db(values: NDArray[np.float32], errors: NDArray[np.float64], step: float) -> float:
+    """The SNR of the rows that keep less than WEAK_DB, all together; inf if they are too few to count."""
+    rows = weak_rows(values, step)
+    return rows_snr_db(values, errors, rows) if rows.size else math.inf
 
 
 def _search(
@@ -893,8 +943,9 @@ def _unit(
 
 
 def _size_bytes(unit: DataUnit) -> int:
-    """Payload and codebook."""
-    return len(unit.payload) + (-(-codebook_bits(unit.codebook) // 8) if unit.codebook else 0)
+    """Payload and codebook, and of a block the names behind the first."""
+    names = sum(len(name.encode()) + 1 for name in unit.topology_elem_id_list[1:])
+    return len(unit.payload) + (-(-codebook_bits(unit.codebook) // 8) if unit.codebook else 0) + names
 
 
 def make_job(name: str, array: Array | Bfloat16Bits, names: Mapping[str, Any], options: CompressOptions) -> TensorJob:

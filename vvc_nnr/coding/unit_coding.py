@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -72,11 +73,48 @@ def encode_indices(
         skipped_rows: Rows that must be coded as skipped, None: free.
         n_threads: Threads for its block rows.
     """
-    params = make_params(unit, unit.parts()[0], past)
-    sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
-    choices = TensorChoices(None if options.row_skipping else False, skipped_rows, estimator_sets=sets)
-    encoded = encode_payload([TensorInput(params, indices, choices, qp)], options.qp_density, n_threads=n_threads)
-    return replace(unit, payload=encoded.data, entry_points=tuple(encoded.entry_points[0]))
+    return encode_parts(unit, [PartIndices(indices, qp, skipped_rows)], options, past, n_threads=n_threads)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartIndices:
+    """The indices of one tensor of a unit.
+
+    Args:
+        indices: k, int32.
+        qp: Their QP, None for integers.
+        skipped_rows: Rows that must be coded as skipped, None: free.
+    """
+
+    indices: NDArray[np.int32]
+    qp: int | None
+    skipped_rows: NDArray[np.uint8] | None = None
+
+
+def encode_parts(
+    unit: DataUnit,
+    parts: Sequence[PartIndices],
+    options: CompressOptions,
+    past: TensorPast | None = None,
+    n_threads: int = 1,
+) -> DataUnit:
+    """A unit with the indices of its tensors coded.
+
+    Args:
+        unit: The unit without its payload.
+        parts: Those of its tensors, in coding order.
+        options: Row skip and estimators.
+        past: The tensor before the update.
+        n_threads: Threads for block rows.
+    """
+    inputs = []
+    for part, own in zip(unit.parts(), parts, strict=True):
+        params = make_params(unit, part, past)
+        sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
+        choices = TensorChoices(None if options.row_skipping else False, own.skipped_rows, estimator_sets=sets)
+        inputs.append(TensorInput(params, own.indices, choices, own.qp))
+    encoded = encode_payload(inputs, options.qp_density, n_threads=n_threads)
+    return replace(unit, payload=encoded.data, entry_points=tuple(each for of in encoded.entry_points for each in of))
 
 
 def decode_unit(

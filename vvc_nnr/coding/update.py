@@ -292,6 +292,7 @@ def _check_options(options: CompressOptions) -> None:
         "qp_by_size": options.qp_by_size,
         "lossless": options.lossless,
         "search": options.search != "fast",
+        "local_scaling": options.local_scaling,
     }
     found = [name for name, is_given in idle.items() if is_given]
     if found:

@@ -159,6 +159,28 @@ def decode_payload(
     return tuple(decoded)
 
 
+def qps_of(data: bytes, before: Sequence[TensorParams], qp_density: int = 2) -> tuple[int, ...]:
+    """The QPs of the first tensors of a codeword and of the one behind them, which is not decoded.
+
+    Args:
+        data: The payload.
+        before: The first tensors, in coding order, each with a QP.
+        qp_density: QP steps per octave as a power of two.
+
+    Raises:
+        BitstreamError: If the codeword breaks the format.
+    """
+    n_values = sum(params.n_values for params in before)
+    if n_values > MAX_VALUES_PER_BYTE * (len(data) + 16):
+        raise BitstreamError(f"{n_values} values in {len(data)} bytes: {MESSAGES[1]}", field="payload")
+    reader = _Reader(_kernels.Decoder(data), len(data), "indices", None, 1, False)
+    found = []
+    for params in before:
+        _require(params.problem(), BitstreamError)
+        found.append(reader.read(params, 6 + qp_density, None).qp)
+    return (*(qp for qp in found if qp is not None), reader.read_qp(6 + qp_density))
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
     decoder: _kernels.Decoder
@@ -178,7 +200,7 @@ class _Reader:
             require_status(status, self.offset_bytes)
 
     def read(self, params: TensorParams, n_qp_bits: int, entries: Sequence[EntryPoint] | None) -> DecodedTensor:
-        qp = self._read_qp(n_qp_bits) if n_qp_bits else None
+        qp = self.read_qp(n_qp_bits) if n_qp_bits else None
         layout = params.layout()
         status, row_skip, with_history, rows, sets = self.decoder.decode_prologue(layout)
         self.require(status)
@@ -204,7 +226,8 @@ class _Reader:
         self.require(status)
         return DecodedTensor(numbers, TensorChoices(row_skip, skipped, with_history, sets), _entry_points(found), qp)
 
-    def _read_qp(self, n_bits: int) -> int:
+    def read_qp(self, n_bits: int) -> int:
+        """The QP that stands here."""
         field = self.decoder.get_bits(n_bits)
         return field - (1 << n_bits) if field >> (n_bits - 1) else field
 

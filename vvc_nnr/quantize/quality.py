@@ -222,7 +222,7 @@ def _difference_power(values: NDArray[np.float32], plain: NDArray[np.float32]) -
     share = _least_share(rows)
     if share > OFFSET_SHARE:
         return None
-    return share * float(_row_powers(rows).mean())
+    return share * float(row_powers(rows).mean())
 
 
 def _least_share(rows: NDArray[np.float32]) -> float:
@@ -325,7 +325,7 @@ def _rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _rms(values: NDArray[np.float32]) -> float:
     """Root of the mean square, rows weighed by ROW_POWER: few large rows do not set the step of the others."""
-    power = _row_powers(_rows(values))
+    power = row_powers(values)
     alive = power[power > DEAD_ROW * power.mean()]
     if not alive.size:
         return 0.0
@@ -597,7 +597,7 @@ def sure_energy(values: NDArray[np.float32], *, by_rows: bool = True) -> float:
     """What 10 dB more than a squared error must be below, so that it `is_surely_kept`; 0 if that is never sure."""
     if outlier_limit(values) < math.inf or _difference_power(values, values) is not None:
         return 0.0
-    powers = _row_powers(_rows(values))
+    powers = row_powers(values)
     energies = powers * (values.size / powers.size)
     if by_rows and _has_rows(values):
         alive = np.sort(energies[powers > DARK_ROW * powers.max()])
@@ -666,7 +666,7 @@ def weak_rows(values: NDArray[np.float32], step: float) -> NDArray[np.intp]:
     none = np.zeros(0, np.intp)
     if not _has_rows(values):
         return none
-    power = _row_powers(_rows(values))
+    power = row_powers(values)
     is_alive = power > DARK_ROW * power.max(initial=0.0)
     found = np.flatnonzero(is_alive & (power < (STRONG_STEPS * step) ** 2))
     return found if found.size > WEAK_ROWS_SHARE * np.count_nonzero(is_alive) else none
@@ -683,7 +683,7 @@ def rows_snr_db(values: NDArray[np.float32], row_errors: NDArray[np.float64], ro
     Returns:
         inf if they are too few to count.
     """
-    power = _row_powers(_rows(values))
+    power = row_powers(values)
     noise = row_errors[rows] * values.shape[0] / values.size
     signal = power[rows]
     is_weak = signal < 10 ** (WEAK_DB / 10) * noise
@@ -698,8 +698,13 @@ def _has_rows(values: NDArray[np.float32]) -> bool:
     return values.ndim > 1 and values.shape[0] > 1 and values.size >= MIN_ROW_SIZE * values.shape[0]
 
 
-def _row_powers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean square of each row."""
+def row_powers(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean square of each row, a slice along the first axis; of vectors that of all.
+
+    Args:
+        values: float32, any shape, at least one value.
+    """
+    rows = _rows(values)
     found: NDArray[np.float64] = _kernels.row_energies(np.ascontiguousarray(rows)) / max(1, rows.shape[1])
     return found
 
