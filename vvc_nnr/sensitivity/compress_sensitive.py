@@ -127,8 +127,10 @@ def _meter(
             "sensitivity: the network has no graph to run, only tensors: give the torch module itself in Python "
             "(vvc_nnr.compress(module, sensitivity=inputs)), or an ONNX model"
         )
-    runner = OnnxModelRunner(network.graph, network.arrays, changing, thread_count(options.n_threads))
-    if isinstance(inputs, str) and inputs == SYNTHETIC:
+    is_synthetic = isinstance(inputs, str) and inputs == SYNTHETIC
+    n_threads = thread_count(options.n_threads)
+    runner = OnnxModelRunner(network.graph, network.arrays, changing, n_threads, by_logits=is_synthetic)
+    if is_synthetic:
         runner.batches = synthetic_batches(runner)
     else:
         runner.batches = batches_of(inputs, runner.inputs)

@@ -52,6 +52,7 @@ class OnnxModelRunner:
         arrays: Those tensors.
         changing: Names of those that will change.
         n_threads: Threads of ONNX Runtime.
+        by_logits: Outputs are what goes into their softmax or sigmoid, which hides noise where it is saturated.
 
     Raises:
         InputError: If the package onnx or onnxruntime is not installed, or the model cannot be run at all.
@@ -60,23 +61,25 @@ class OnnxModelRunner:
 
     batches: Sequence[Batch] = ()
 
-    def __init__(self, graph: bytes, arrays: NamedArrays, changing: Sequence[str], n_threads: int) -> None:
-        self._graph, self._arrays, self._n_threads = graph, arrays, n_threads
+    def __init__(
+        self, graph: bytes, arrays: NamedArrays, changing: Sequence[str], n_threads: int, *, by_logits: bool = False
+    ) -> None:
+        self._graph, self._arrays, self._n_threads, self._by_logits = graph, arrays, n_threads, by_logits
         self._runtime = _import_onnxruntime()
         self._fed: frozenset[str] = frozenset()
         try:
-            model = put_together(graph, arrays)
+            model = self._with_arrays({})
             fed = _as_inputs(model, [name for name in changing if not isinstance(arrays[name], Bfloat16Bits)])
             self._run = self._made(model)
             self._fed = fed
         except InputError:
-            self._run = self._made(put_together(graph, arrays))
+            self._run = self._made(self._with_arrays({}))
         self.inputs = tuple(map(_declared, self._run.get_inputs()))
 
     def without_fed(self) -> None:
         """Weights are constants from now on."""
         self._fed = frozenset()
-        self._run = self._made(put_together(self._graph, self._arrays))
+        self._run = self._made(self._with_arrays({}))
 
     @property
     def model(self) -> Any:
@@ -98,11 +101,17 @@ class OnnxModelRunner:
         }
         run = self._run
         if len(fed) < len(changed):
-            fed, run = {}, self._made(put_together(self._graph, self._arrays | changed))
+            fed, run = {}, self._made(self._with_arrays(changed))
         names = [output.name for output in run.get_outputs() if output.type in _FLOAT_TYPES]
         for place, batch in enumerate(self.batches):
             values = _run(run, names, {**batch, **fed}, place) if names else []
             yield dict(zip(names, values, strict=True))
+
+    def _with_arrays(self, changed: NamedArrays) -> Any:
+        model = put_together(self._graph, self._arrays | changed)
+        if self._by_logits:
+            _end_before_squashing(model)
+        return model
 
     def _made(self, model: Any) -> Any:
         options = self._runtime.SessionOptions()
@@ -118,6 +127,8 @@ class OnnxModelRunner:
             raise InputError(f"sensitivity: ONNX Runtime cannot run the model: {_words_of(error)}") from error
 
 
+# Operators at the end of a network whose output says nothing of noise where they are saturated.
+_SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh")
 _FLOAT_TYPES = ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 
@@ -131,6 +142,20 @@ def _run(runner: Any, names: list[str] | None, feeds: Mapping[str, Array], place
 
 def _words_of(error: Exception) -> str:
     return shown(" ".join(str(error).split()), 300)
+
+
+def _end_before_squashing(model: Any) -> None:
+    """Makes what goes into the softmax or sigmoid of an output that output."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    taken = {value.name for value in (*model.graph.output, *model.graph.input)}
+    for value in model.graph.output:
+        node = producers.get(value.name)
+        if node is None or node.op_type not in _SQUASHING:
+            continue
+        if node.input[0] in producers and node.input[0] not in taken:
+            value.name = node.input[0]
+            value.type.tensor_type.ClearField("shape")
+            taken.add(value.name)
 
 
 def _as_inputs(model: Any, names: Sequence[str]) -> frozenset[str]:

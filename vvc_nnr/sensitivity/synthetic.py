@@ -24,7 +24,7 @@ from vvc_nnr.sensitivity.noise import SEED
 from vvc_nnr.sensitivity.onnx_run import Batch, DeclaredInput, OnnxModelRunner
 
 SYNTHETIC = "synthetic"
-N_BATCHES = 6
+N_BATCHES = 4
 MAX_TRIES = 96
 MAX_VALUES = 1 << 22
 # Sizes of an axis that is left open, in the order in which they are tried: of pictures, of sounds, of other inputs.
