@@ -39,6 +39,7 @@ FOLDERS_IN_ORDER = {
         "coding",
         "calibrate",
         "network_file",
+        "sensitivity",
         "compress",
         "",
     ],
@@ -123,6 +124,7 @@ TORCH_ADAPTORS = {
     "vvc_nnr.calibrate.matrix_parts",
     "vvc_nnr.calibrate.moments",
     "vvc_nnr.calibrate.calibration",
+    "vvc_nnr.sensitivity.module_run",
 }
 
 # Words of a workplace and paths of one machine; nothing of the kind helps a reader of this repository.

@@ -82,6 +82,7 @@ def compress(
     max_loss_db: float | None = None,
     evaluate: Evaluate | None = None,
     max_drop: float | None = None,
+    sensitivity: Any = None,
 ) -> bytes:
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
@@ -129,6 +130,13 @@ def compress(
             ten times (24 where the finest file scores too low), while the smallest file is looked for whose score falls
             by no more than `max_drop`.
         max_drop: With `evaluate`: the largest drop of the score.
+        sensitivity: Inputs that the network, an ONNX model or a torch module, is run on to measure what noise in each
+            tensor does to its outputs; steps then follow from that instead of from spread, size and place. A list of
+            batches: for a module tensors, tuples of arguments or maps of keyword arguments; for an ONNX model maps of
+            its inputs' names to arrays, the name of a `.npz` file of them (one axis more for several batches), or
+            "synthetic", which makes some. A `quality` then stands for the bytes that it takes without. The file without
+            is returned where it leaves the outputs less noise on these inputs.
+            `vvc_nnr.sensitivity.compress_sensitive.compress_by_sensitivity` tells more.
 
     Raises:
         InputError: If an option, a name, a number format or a value cannot be coded, or a limit cannot be kept.
@@ -138,6 +146,12 @@ def compress(
         param_opt, bitdepth, float64, n_threads, roles, role_of or {}, qp_by_size, lossless, search,
         quality, bits_per_weight, max_bytes if calibration is None else None, local_scaling,
     )  # fmt: skip
+    if sensitivity is not None:
+        others = {"calibration": calibration, "evaluate": evaluate, "max_drop": max_drop, "max_loss_db": max_loss_db}
+        given = [name for name, value in others.items() if value is not None]
+        if given:
+            raise InputError(f"sensitivity: has no effect with {given[0]}; take one of them away")
+        return _compressed_by_sensitivity(model, sensitivity, options, metadata, progress)
     if (evaluate is None) != (max_drop is None):
         raise InputError("evaluate, max_drop: both must be given, or none")
     if evaluate is not None and max_drop is not None:
@@ -159,6 +173,25 @@ def compress(
     return compress_calibrated(
         model, calibration, max_loss_db=max_loss_db, max_bytes=max_bytes, options=options, metadata=metadata
     ).data
+
+
+def _compressed_by_sensitivity(
+    model: Any, inputs: Any, options: CompressOptions, metadata: Mapping[str, str] | None, progress: Progress | None
+) -> bytes:
+    from vvc_nnr.sensitivity.compress_sensitive import compress_by_sensitivity
+
+    network = _as_network(model)
+    found = compress_by_sensitivity(
+        network,
+        inputs,
+        options,
+        module=model if is_module(model) else None,
+        metadata=network.metadata | dict(metadata or {}),
+        graph=None if network.graph is None else Graph(network.graph),
+        progress=progress,
+    )
+    warn_of(found.coded)
+    return found.coded.data
 
 
 def _as_network(model: Any) -> NetworkArrays:

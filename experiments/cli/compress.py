@@ -68,16 +68,20 @@ from vvc_nnr.parallel import Progress
 from vvc_nnr.quantize.quality import weak_tensors_db
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import Role, exact_names, override_roles
+from vvc_nnr.sensitivity.synthetic import SYNTHETIC
 
 if TYPE_CHECKING:
     from vvc_nnr.calibrate.allocation import CalibratedNetwork, TensorAllocation
     from vvc_nnr.calibrate.codec_loss import RateDistortionLoss
     from vvc_nnr.experiments.tables.table import Cell
+    from vvc_nnr.sensitivity.compress_sensitive import SensitiveNetwork
 
 # Networks from this many values on show how far their coding is.
 _PROGRESS_ELEMENTS = 5_000_000
 # From this share of a network's bytes on a line tells of constants, floats that are kept exact.
 _MUCH = 0.1
+# Tensors that a note names.
+_SHOWN = 5
 METHODS = ("nnc", *(f"uniform{bits}" for bits in range(1, 17)))
 
 
@@ -133,6 +137,8 @@ class Compress(Command):
         fold_batch_norms: Fold batch norms into the layers before them: of an ONNX model, or of --arch with --calibrate.
         integer: Store the levels of a filter's features, so that --precision int8 is the same on every machine; a coded
             network stays as it is coded if no option of coding is given.
+        sensitivity: Inputs of an ONNX model (.npz, arrays by their names), or the word synthetic: steps follow from
+            what noise in each tensor does to the outputs on them.
         calibrate: Photographs to choose levels by, with --max-loss-db or --max-bytes; every fourth measures the loss.
         coding: --method nnc.
         pictures: --method nnc --calibrate, by what the network does to pictures.
@@ -148,6 +154,7 @@ class Compress(Command):
     graph: GraphCarriage | None = None
     fold_batch_norms: bool = False
     integer: bool = False
+    sensitivity: Annotated[str | None, arg(metavar="FILE.npz|synthetic")] = None
     calibrate: Annotated[Path | None, arg(metavar="DIR")] = None
     coding: Annotated[CompressOptions, NNC_FLAGS.arg] = field(default_factory=CompressOptions)
     pictures: Annotated[PictureOptions, PICTURE_FLAGS.arg] = field(default_factory=PictureOptions)
@@ -161,9 +168,13 @@ class Compress(Command):
         """
         method = self._method()
         path = network_path(self.input)
-        check_outputs([path, self.pictures.cifar], [self.output])
+        given = None if self.sensitivity in (None, SYNTHETIC) else Path(self.sensitivity or "")
+        check_outputs([path, self.pictures.cifar, given], [self.output])
         if self.integer and is_nnc(path) and self._codes_nothing():
             return self._integer(path)
+        if self.sensitivity is not None and (method != "nnc" or self.calibrate is not None):
+            with_what = f"for --method nnc, not {method}" if method != "nnc" else "without --calibrate"
+            raise InputError(f"--sensitivity: only {with_what}; take it away")
         if self.calibrate is not None:
             if method != "nnc":
                 raise InputError(f"--calibrate: only for --method nnc, not {method}")
@@ -205,7 +216,12 @@ class Compress(Command):
     def _codes_nothing(self) -> bool:
         """Whether no option asks for something else than a coded file has, but for the levels of features."""
         is_plain = self.key is None and not self.strip_prefix and self.graph is None and not self.fold_batch_norms
-        return is_plain and self.calibrate is None and NNC_FLAGS.first_given(self.coding) is None
+        return (
+            is_plain
+            and self.calibrate is None
+            and self.sensitivity is None
+            and NNC_FLAGS.first_given(self.coding) is None
+        )
 
     def _integer(self, path: Path) -> Outcome:
         """The coded network with the levels of its features, else as it is."""
@@ -220,10 +236,46 @@ class Compress(Command):
         if coded.graph is None and self.graph is not None:
             raise InputError(f"{path}: --graph: the network has no graph, only tensors; take it away")
         graph = None if coded.graph is None else Graph(coded.graph, self.graph or "manifest")
+        metadata = {key: text for key, text in coded.metadata.items() if key != FEATURE_LEVELS_KEY}
+        if self.sensitivity is not None:
+            return self._by_sensitivity(path, network, coded, graph, metadata, self.sensitivity)
         with naming(path), NNC_FLAGS.as_typed(), _ProgressBar(coded.arrays) as progress:
-            metadata = {key: text for key, text in coded.metadata.items() if key != FEATURE_LEVELS_KEY}
             roles, n_bytes = coded.roles or None, network.n_bytes or None
             made = code_network(coded.arrays, self.coding, progress.report, metadata, roles, graph, n_bytes)
+        return self._written(path, network, coded, made)
+
+    def _by_sensitivity(
+        self,
+        path: Path,
+        network: NetworkArrays,
+        coded: NetworkArrays,
+        graph: Graph | None,
+        metadata: Mapping[str, str],
+        inputs: str,
+    ) -> Outcome:
+        from vvc_nnr.sensitivity.compress_sensitive import compress_by_sensitivity
+
+        with naming(path), NNC_FLAGS.as_typed(), _MeasuringBar() as bar, _ProgressBar(coded.arrays) as progress:
+            made = compress_by_sensitivity(
+                coded,
+                inputs,
+                self.coding,
+                metadata=metadata,
+                graph=graph,
+                progress=progress.report,
+                measuring=bar.report,
+            )
+        return _with_sensitivities(self._written(path, network, coded, made.coded), made)
+
+    def _written(self, path: Path, network: NetworkArrays, coded: NetworkArrays, made: CodedNetwork) -> Outcome:
+        """Writes the file of a network.
+
+        Args:
+            path: The file that it is from.
+            network: As it is there.
+            coded: As it was coded.
+            made: What came of it.
+        """
         if self.integer:
             made = replace(made, data=_with_levels(made.data, path))
         write_file(self.output, made.data)
@@ -517,6 +569,48 @@ def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
     return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 
 
+def _with_sensitivities(outcome: Outcome, made: SensitiveNetwork) -> Outcome:
+    """The outcome with what noise in each tensor does to the outputs, and what is left of them."""
+    inputs = (
+        f"{made.n_batches} {'batch' if made.n_batches == 1 else 'batches'} of {'synthetic ' * made.is_synthetic}inputs"
+    )
+    usual = f"{made.usual_snr_db:.1f} dB and {made.usual_bytes} bytes without --sensitivity"
+    better = "" if made.method == "sensitivity" else ", which is the file that was written"
+    lines = [f"output SNR on {inputs}: {made.output_snr_db:.1f} dB; {usual}{better}"]
+    if made.unreached:
+        names = ", ".join(shown(name, 60) for name in made.unreached[:_SHOWN])
+        more = f" and {len(made.unreached) - _SHOWN} more" if len(made.unreached) > _SHOWN else ""
+        lines.append(
+            f"note: {len(made.unreached)} tensors are reached by no input, and got their usual steps: {names}{more}"
+        )
+    tensors = {
+        name: {
+            "sensitivity": each.per_mse,
+            "output_snr_db": _finite(each.output_snr_db),
+            "level_db": each.level_db,
+            "is_linear": each.is_linear,
+            "n_draws": each.n_draws,
+        }
+        for name, each in made.sensitivities.items()
+    }
+    data = {
+        "sensitivity": {
+            "method": made.method,
+            "inputs": "synthetic" if made.is_synthetic else "given",
+            "n_batches": made.n_batches,
+            "output_snr_db": _finite(made.output_snr_db),
+            "usual_output_snr_db": _finite(made.usual_snr_db),
+            "usual_bytes": made.usual_bytes,
+            "tensors": tensors,
+        }
+    }
+    return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
+
+
+def _finite(ratio_db: float) -> float | None:
+    return ratio_db if math.isfinite(ratio_db) else None
+
+
 def _with_constants(outcome: Outcome, network: NetworkArrays, options: CompressOptions) -> Outcome:
     """The outcome with the bytes of the float tensors that are kept exact as constants, and a line if they are many."""
     sizes = _sizes_of_constants(network, options)
@@ -622,6 +716,24 @@ def _calibrated_json(tensor: TensorAllocation) -> dict[str, Any]:
         "error_share": tensor.error_share,
         "zero_share": tensor.zero_share,
     }
+
+
+class _MeasuringBar:
+    """A bar of measured tensors on standard error, from when the first has taken a while."""
+
+    def __init__(self) -> None:
+        self.bar = tqdm(total=0, unit="tensor", file=sys.stderr, delay=1, disable=not sys.stderr.isatty())
+
+    def __enter__(self) -> _MeasuringBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def report(self, n_done: int, n_total: int) -> None:
+        """What measuring calls."""
+        self.bar.total = n_total
+        self.bar.update(n_done - self.bar.n)
 
 
 class _ProgressBar:

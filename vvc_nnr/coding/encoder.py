@@ -46,6 +46,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.model.container import container_size
 from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
+from vvc_nnr.quantize.quality import Spread
 from vvc_nnr.quantize.step_choice import (
     size_offsets,
 )
@@ -88,6 +89,7 @@ def code_network(
     roles: Mapping[str, TensorRole] | None = None,
     graph: Graph | None = None,
     input_bytes: int | None = None,
+    sensitivities: Mapping[str, float] | None = None,
 ) -> CodedNetwork:
     """A stream of all tensors, tied ones once.
 
@@ -99,6 +101,7 @@ def code_network(
         roles: What the tensors are, by name; None: what their names tell.
         graph: The network's graph, if it has one.
         input_bytes: Size of the file that they are from; None: that of a safetensors file of them.
+        sensitivities: Of tensors whose steps follow from that, by name; None: from spread, size and place alone.
 
     Raises:
         InputError: If an option, a name, a number format or a value cannot be coded, or a size cannot be kept.
@@ -155,7 +158,8 @@ def code_network(
         stepped = list(steps.qps)
         sizes = [shape_of(own[name]) for name in stepped]
         usual = {
-            name: replace(jobs[name], unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1, is_judged=False) for name in stepped
+            name: replace(jobs[name], unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1, is_judged=False)
+            for name in stepped
         }
         units = encode_all(lambda place: with_own_step(usual[stepped[place]], steps), sizes, other, None)
         return sum(tensor.size_bytes for tensor in units)
@@ -163,12 +167,12 @@ def code_network(
     if not follows_spread(options):
         return coded(None)
     if not share:
-        return code_by_spread(divided, rules, options, coded, size_bytes)
+        return code_by_spread(divided, rules, options, coded, size_bytes, None, sensitivities)
     # Texts and ties, which the reference software does not keep, are no reason for coarser weights.
     texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
     most = reference_bytes(own, graph.model if graph else None, thread_count(options.n_threads)) + texts
     held = Held(min(most, plain_bytes() or most), share, is_small(own))
-    return code_by_spread(divided, rules, options, coded, size_bytes, held)
+    return code_by_spread(divided, rules, options, coded, size_bytes, held, sensitivities)
 
 
 def coded_network(
@@ -214,6 +218,24 @@ def expected_snrs_db(
     weight_step, vector_step = (step_size(qp, options.qp_density) for qp in (options.weight_qp, options.vector_qp))
     own = {name: spread.snr_at(weight_step) for name, spread in spreads.weights.items()}
     return own | {name: spread.snr_at(vector_step) for name, spread in spreads.vectors.items()}
+
+
+def spreads_of(
+    arrays: NamedArrays, roles: Mapping[str, TensorRole] | None, options: CompressOptions
+) -> dict[str, Spread]:
+    """The spread of each tensor whose step follows from it, by name; of tied ones of the first alone.
+
+    Args:
+        arrays: The tensors.
+        roles: What they are; None: what their names tell.
+        options: How they would be coded.
+
+    Raises:
+        InputError: If an option for roles cannot be used.
+    """
+    tied = {tie.name for tie in find_ties(arrays)}
+    own = {name: array for name, array in arrays.items() if name not in tied}
+    return measured_spreads(own, tensor_rules(roles, arrays, options), options).all
 
 
 def weak_tensors(names: Iterable[str], coded: Sequence[EncodedTensor]) -> dict[str, float]:

@@ -364,6 +364,7 @@ def code_by_spread(
     coded: Callable[[OwnSteps], CodedNetwork],
     size_bytes: Callable[[OwnSteps, CompressOptions], int],
     held: Held | None = None,
+    sensitivities: Mapping[str, float] | None = None,
 ) -> CodedNetwork:
     """A network with steps that follow from the spread of its tensors, at the quality or size that is asked for.
 
@@ -374,11 +375,15 @@ def code_by_spread(
         coded: The network with some steps.
         size_bytes: What the tensors that have steps take together, with other options.
         held: The file of the network by the reference software; None: the default goes by what its tensors take.
+        sensitivities: What noise in each tensor does to the outputs (`Spreads.by_sensitivity`); None: steps follow
+            from spread, size and place alone.
 
     Raises:
         InputError: If a value cannot be coded, or a size cannot be kept.
     """
     spreads = measured_spreads(arrays, rules, options)
+    if sensitivities is not None:
+        spreads = spreads.by_sensitivity(sensitivities)
     limit = options.max_bytes
     if options.bits_per_weight is not None:
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)

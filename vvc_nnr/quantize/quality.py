@@ -23,7 +23,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -369,13 +369,39 @@ class Spreads:
         vectors: Of biases, norms and other vectors, by name.
         offsets_db: What is added to the SNR of a tensor, by name.
         n_quantised: Values of integer matrices of 8 bits beside them, the weights of a quantised network.
+        least_db: What ordinary values of each keep, in dB, or the quality if that is less.
     """
 
     weights: Mapping[str, Spread]
     vectors: Mapping[str, Spread]
     offsets_db: Mapping[str, float]
     n_quantised: int = 0
+    least_db: float = MIN_QUALITY_DB
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def by_sensitivity(self, sensitivities: Mapping[str, float]) -> Spreads:
+        """The same with offsets that follow from what noise in each tensor does to the outputs.
+
+        With D_t the mean squared error of tensor t, S_t its sensitivity and n_t its size, the sum of S_t D_t is least
+        at a given number of bits where S_t D_t = c n_t, c the same for all. The quality is then that of the outputs:
+        the sum is one at 0 dB. Tensors without a sensitivity keep their offsets relative to the mean of the others.
+
+        Args:
+            sensitivities: Noise power of the outputs over their own for a mean squared error of 1, by name.
+        """
+        sizes = {name: spread.n_values for name, spread in (self.weights or self.vectors).items()}
+        n_all = sum(spread.n_values for spread in self.all.values())
+        n_mean_db = 10 * _mean([(size, math.log10(size)) for size in sizes.values()])
+        to_outputs_db = 10 * math.log10(n_all) - n_mean_db if n_all else 0.0
+        measured = {
+            name: 10 * math.log10(sensitivities[name] * spread.rms**2) + to_outputs_db
+            for name, spread in self.all.items()
+            if sensitivities.get(name, 0.0) * spread.rms**2 > 0
+        }
+        shifts = [(self[name].n_values, own - self.offsets_db.get(name, 0.0)) for name, own in measured.items()]
+        shift = _mean(shifts)
+        offsets = {name: self.offsets_db.get(name, 0.0) + shift for name in self.all}
+        return replace(self, offsets_db=offsets | measured, least_db=NARROW_DB)
 
     def qps_at(self, quality_db: float, qp_density: int, least_db: float | None = None) -> dict[str, int]:
         """The QPs of dependent quantisation at a quality, whatever float32 has of values that fine."""
@@ -415,14 +441,14 @@ class Spreads:
         Args:
             quality_db: The quality.
             error: The quantiser's mean squared error in squared steps.
-            least_db: What ordinary values of each keep, in dB; None: MIN_QUALITY_DB, or the quality if that is less.
+            least_db: What ordinary values of each keep, in dB; None: `self.least_db`, or the quality if that is less.
         """
         return dict(zip(self.all, self._step_array(quality_db, error, least_db).tolist(), strict=True))
 
     def _step_array(self, quality_db: float, error: float, least_db: float | None) -> NDArray[np.float64]:
         """What `steps_at` gives, in the order of `all`."""
         by_size, offsets, rms, least_steps = self._arrays()
-        least_db = min(MIN_QUALITY_DB, quality_db) if least_db is None else least_db
+        least_db = min(self.least_db, quality_db) if least_db is None else least_db
         key = ("coarsest", least_db, error)
         if key not in self._known:
             self._known[key] = np.array([spread.coarsest(least_db, error) for spread in self.all.values()])
@@ -455,6 +481,8 @@ class Spreads:
 
     def least_db_within(self, bits: float, qp_density: int) -> float:
         """What each tensor keeps at least in the default, in dB, where that may take so many bits."""
+        if self.least_db < MIN_QUALITY_DB:
+            return self.least_db
         wide, narrow = (
             self.bits_of(self.qps_at(quality_db, qp_density, least_db), qp_density)
             for quality_db, least_db in ((MIN_QUALITY_DB, MIN_QUALITY_DB), (LEAST_QUALITY_DB, NARROW_DB))
@@ -526,6 +554,12 @@ class Spreads:
             if found == before:
                 break
         return found
+
+
+def _mean(weighed: Sequence[tuple[float, float]]) -> float:
+    """The mean of values (second) by their weights (first); 0 without any."""
+    total = sum(weight for weight, _ in weighed)
+    return sum(weight * value for weight, value in weighed) / total if total else 0.0
 
 
 def highest_quality_db(fits: Callable[[float], bool], low: float, high: float) -> float:
