@@ -46,10 +46,8 @@ from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates, adaptation_table
 from vvc_nnr.experiments.tables.table import to_markdown
 from vvc_nnr.files import is_stream, write_file
-from vvc_nnr.filters.bundled import network_path
-from vvc_nnr.filters.inference.choice import BackendName, Precision
-from vvc_nnr.filters.training.adaptation import AdaptOptions, FreePart
-from vvc_nnr.filters.training.adapted_stream import (
+from vvc_nnr.filters.adaptation.options import AdaptOptions, FreePart
+from vvc_nnr.filters.adaptation.stream import (
     Adaptation,
     AdaptedBase,
     AdaptedStream,
@@ -57,6 +55,8 @@ from vvc_nnr.filters.training.adapted_stream import (
     RunAs,
     adapt_streams,
 )
+from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.inference.choice import BackendName, Precision
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
 from vvc_nnr.filters.training.context_autoencoder import ContextAutoencoderRun, train_context_autoencoder
 from vvc_nnr.filters.training.in_loop import InLoopRun, train_inloop

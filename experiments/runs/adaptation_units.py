@@ -31,10 +31,7 @@ from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState, adapte
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.runs.tool_units import StateName, ToolExperiment, ToolSetup, Update, experiment_of, filter_s
 from vvc_nnr.files import naming, read_bytes, temporary_folder, write_file
-from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.inference.torch import torch_threads
-from vvc_nnr.filters.training.adaptation import LearningPicture, TunedUpdate, tune
-from vvc_nnr.filters.training.adapted_stream import (
+from vvc_nnr.filters.adaptation.stream import (
     FILTER_ID,
     AdaptedBase,
     is_same_on_machines,
@@ -42,6 +39,10 @@ from vvc_nnr.filters.training.adapted_stream import (
     loss_per_bit,
     rate_slopes,
 )
+from vvc_nnr.filters.adaptation.tuned_filter import LearningPicture
+from vvc_nnr.filters.adaptation.tuning import TunedUpdate, tune
+from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.sequences.metrics import comparable, frame_psnr_db
 from vvc_nnr.sequences.source import Source
 

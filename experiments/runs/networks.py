@@ -27,6 +27,8 @@ from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights, parse_compression
 from vvc_nnr.files import naming, read_bytes, text_of_name, write_file
+from vvc_nnr.filters.adaptation.options import DEFAULT_FREE
+from vvc_nnr.filters.adaptation.tuned_filter import TunedFilter
 from vvc_nnr.filters.bundled import zoo_path
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.runner import check_fits
@@ -35,7 +37,6 @@ from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
-from vvc_nnr.filters.training.adaptation import DEFAULT_FREE, TunedFilter
 from vvc_nnr.filters.training.calibration_pictures import (
     FILTER_CROP_SIDE,
     IN_LOOP_QPS,

@@ -24,12 +24,12 @@ from vvc_nnr.experiments.runs.networks import (
     given_filters,
 )
 from vvc_nnr.experiments.tables.stored import CODED_FOLDER
+from vvc_nnr.filters.adaptation.options import MAX_STEPS, MIN_STEPS, AdaptOptions
 from vvc_nnr.filters.decisions.sequence_file import check_candidates
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import QpRule, parse_candidate
-from vvc_nnr.filters.training.adaptation import MAX_STEPS, MIN_STEPS, AdaptOptions
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.sequences.metrics import Peak
 

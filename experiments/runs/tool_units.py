@@ -52,6 +52,7 @@ from vvc_nnr.experiments.runs.network_units import UnitSetup
 from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.files import naming, read_bytes
+from vvc_nnr.filters.adaptation.stream import AdaptedBase
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
@@ -68,7 +69,6 @@ from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
-from vvc_nnr.filters.training.adapted_stream import AdaptedBase
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source

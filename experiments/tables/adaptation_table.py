@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
-from vvc_nnr.filters.training.adaptation import Measure
-from vvc_nnr.filters.training.adapted_stream import Adaptation, AdaptedStream, MeasuredPictures, Sent, measured_db
+from vvc_nnr.filters.adaptation.options import Measure
+from vvc_nnr.filters.adaptation.stream import Adaptation, AdaptedStream, MeasuredPictures, Sent, measured_db
 
 _LEAST_STREAMS = 3
 _MEASURES: Mapping[Measure, str] = {"luma": "luma", "yuv": "YUV (6:1:1)"}

@@ -19,7 +19,7 @@ from vvc_nnr.experiments.tables.means import (
     mean_or_none,
 )
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
-from vvc_nnr.filters.training.adapted_stream import net_percent, rate_slopes
+from vvc_nnr.filters.adaptation.stream import net_percent, rate_slopes
 
 LENGTHS = (60, 250, 600)
 """Pictures of longer streams that carry the same update once."""

@@ -15,8 +15,8 @@ from vvc_nnr.codec.sei import sei_messages
 from vvc_nnr.codec.stream_filters import listed_messages
 from vvc_nnr.compress import compress
 from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.filters.adaptation import stream as adapted_stream
 from vvc_nnr.filters.bundled import name_by_hash, network_path
-from vvc_nnr.filters.training import adapted_stream
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter
 

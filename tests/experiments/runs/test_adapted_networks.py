@@ -29,10 +29,10 @@ from vvc_nnr.experiments.runs import adaptation_units
 from vvc_nnr.experiments.runs.tool_by_tool import plan_tool_by_tool, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.stored import load
+from vvc_nnr.filters.adaptation.stream import AdaptedBase, RunAs, adapt_streams
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.in_stream import strength_qps
 from vvc_nnr.filters.inference.runner import Runner
-from vvc_nnr.filters.training.adapted_stream import AdaptedBase, RunAs, adapt_streams
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source, open_source

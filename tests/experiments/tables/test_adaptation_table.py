@@ -7,7 +7,7 @@ import math
 import pytest
 
 from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates
-from vvc_nnr.filters.training.adapted_stream import AdaptedStream, MeasuredPictures
+from vvc_nnr.filters.adaptation.stream import AdaptedStream, MeasuredPictures
 
 
 def stream(n_bytes: int, psnr_db: float) -> AdaptedStream:

@@ -30,6 +30,9 @@ from vvc_nnr.coding.update import apply_update
 from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.files import naming, read_bytes
+from vvc_nnr.filters.adaptation.options import LUMA_SHARE_OF_YUV, AdaptOptions, Measure
+from vvc_nnr.filters.adaptation.tuned_filter import LearningPicture
+from vvc_nnr.filters.adaptation.tuning import TunedUpdate, tune
 from vvc_nnr.filters.bundled import name_by_hash, network_by_hash
 from vvc_nnr.filters.in_stream import (
     at_uri,
@@ -48,14 +51,6 @@ from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
-from vvc_nnr.filters.training.adaptation import (
-    LUMA_SHARE_OF_YUV,
-    AdaptOptions,
-    LearningPicture,
-    Measure,
-    TunedUpdate,
-    tune,
-)
 from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.filters.zoo import filter_of_nnc, load_filter, with_arrays
 from vvc_nnr.model.onnx import import_onnx

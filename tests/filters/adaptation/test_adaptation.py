@@ -13,24 +13,9 @@ import torch
 
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.filters.bundled import HASH_NAME, name_by_hash, network_by_hash, network_path
-from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
-from vvc_nnr.filters.networks.layout import parse_layout
-from vvc_nnr.filters.networks.planes import pack
-from vvc_nnr.filters.training import adaptation
-from vvc_nnr.filters.training.adaptation import (
-    CROP,
-    AdaptationTask,
-    AdaptOptions,
-    Differences,
-    LearningPicture,
-    TunedFilter,
-    _drawn_crop,
-    coded_levels,
-    plane_weights,
-    tune,
-)
-from vvc_nnr.filters.training.adapted_stream import (
+from vvc_nnr.filters.adaptation import tuning as adaptation
+from vvc_nnr.filters.adaptation.options import AdaptOptions
+from vvc_nnr.filters.adaptation.stream import (
     DB_PER_LOSS,
     MeasuredPictures,
     RunAs,
@@ -40,6 +25,19 @@ from vvc_nnr.filters.training.adapted_stream import (
     net_percent,
     rate_slopes,
 )
+from vvc_nnr.filters.adaptation.tuned_filter import CROP, LearningPicture, TunedFilter
+from vvc_nnr.filters.adaptation.tuning import (
+    AdaptationTask,
+    Differences,
+    _drawn_crop,
+    coded_levels,
+    plane_weights,
+    tune,
+)
+from vvc_nnr.filters.bundled import HASH_NAME, name_by_hash, network_by_hash, network_path
+from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
+from vvc_nnr.filters.networks.layout import parse_layout
+from vvc_nnr.filters.networks.planes import pack
 from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT
 from vvc_nnr.filters.zoo import network_tensors
 
