@@ -31,7 +31,7 @@ from vvc_nnr.bitstream.qp import qp_limits, step_size
 from vvc_nnr.coding.update import apply_update, code_update
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import make_folder, read_bytes, write_file
-from vvc_nnr.filters.adaptation.options import MAX_STEPS, MIN_STEPS, AdaptOptions
+from vvc_nnr.filters.adaptation.options import DEFAULT_BUDGET_MIN, MAX_STEPS, MIN_STEPS, AdaptOptions
 from vvc_nnr.filters.adaptation.tail_parabola import TailParabola, add_sample
 from vvc_nnr.filters.adaptation.tuned_filter import CROP, LearningPicture, TunedFilter, network_inputs
 from vvc_nnr.filters.inference.torch import training_precision
@@ -403,7 +403,7 @@ def tune(
     make_folder(folder)
     real = Differences(shapes, {name: value**-0.5 for name, value in harm.items()}, rounded=False)
     real.start_from(solved)
-    n_steps = options.n_steps or _planned_steps(task(real), options, folder, identity)
+    n_steps = _planned_steps(task(real), options, folder, identity)
     n_coding = max(1, round(CODING_SHARE * n_steps))
     slower = min(1.0, (FEW_VALUES / sum(map(math.prod, shapes.values()))) ** 0.5)
     train(
@@ -546,22 +546,40 @@ def _identity(
 
 
 def _planned_steps(task: AdaptationTask, options: AdaptOptions, folder: Path, identity: Identity) -> int:
-    """How many steps the budget gives; of a run that was cut off, as many as it had planned."""
+    """How many steps are asked for, or the budget gives; of a run that was cut off, as many as it had planned.
+
+    Raises:
+        InputError: If the folder holds a run of other options.
+    """
     plan = folder / _PLAN
-    asked = json.loads(json.dumps({"budget_min": options.budget_min, "batch_size": options.batch_size, **identity}))
+    budget_min = None if options.n_steps else options.budget_min or DEFAULT_BUDGET_MIN
+    length = {"n_steps": options.n_steps, "budget_min": budget_min, "batch_size": options.batch_size}
+    asked = json.loads(json.dumps({**length, "seed": options.seed, **identity}))
     if plan.exists():
-        try:
-            noted = parse_json(read_bytes(plan))
-            if noted["asked"] == asked and type(noted["n_steps"]) is int:
-                return int(noted["n_steps"])
-        except (BitstreamError, KeyError, TypeError):
-            pass
-        raise InputError(f"{plan}: is of another run; use the same options or another folder, or delete this one")
-    seconds = [_step_s(task, options.batch_size, number) for number in range(4)]
-    n_steps = round(60 * options.budget_min / min(seconds[1:]))
-    n_steps = min(max(n_steps, MIN_STEPS), MAX_STEPS)
+        return _noted_steps(plan, asked)
+    if any((folder / name).exists() for name in (_TUNING, _CODING)):
+        raise InputError(f"{folder}: holds checkpoints, but no {_PLAN} that says of what; take another folder")
+    n_steps = options.n_steps
+    if n_steps is None:
+        seconds = [_step_s(task, options.batch_size, number) for number in range(4)]
+        n_steps = round(60 * (budget_min or DEFAULT_BUDGET_MIN) / min(seconds[1:]))
+        n_steps = min(max(n_steps, MIN_STEPS), MAX_STEPS)
     write_file(plan, json.dumps({"n_steps": n_steps, "asked": asked}).encode())
     return n_steps
+
+
+def _noted_steps(plan: Path, asked: Mapping[str, Any]) -> int:
+    """The steps of a plan; raises InputError, which names what differs, if it is of another run."""
+    try:
+        noted = parse_json(read_bytes(plan))
+        n_steps, before = noted["n_steps"], dict(noted["asked"])
+    except (BitstreamError, KeyError, TypeError, ValueError):
+        n_steps, before = None, {}
+    if before == asked and type(n_steps) is int:
+        return n_steps
+    differ = [name for name in asked if name in before and before[name] != asked[name] and name != "pictures"]
+    said = "".join(f"; {name} {before[name]!r}, now {asked[name]!r}" for name in differ[:2])
+    raise InputError(f"{plan}: is of another run{said}; use the same options or another folder, or delete this one")
 
 
 def _step_s(task: AdaptationTask, batch_size: int, number: int) -> float:

@@ -17,6 +17,7 @@ from vvc_nnr.filters.adaptation import tuning as adaptation
 from vvc_nnr.filters.adaptation.options import AdaptOptions
 from vvc_nnr.filters.adaptation.stream import (
     DB_PER_LOSS,
+    MadeUpdate,
     MeasuredPictures,
     RunAs,
     _with_best,
@@ -29,6 +30,7 @@ from vvc_nnr.filters.adaptation.tuned_filter import CROP, LearningPicture, Tuned
 from vvc_nnr.filters.adaptation.tuning import (
     AdaptationTask,
     Differences,
+    TunedUpdate,
     _drawn_crop,
     coded_levels,
     plane_weights,
@@ -38,11 +40,10 @@ from vvc_nnr.filters.bundled import HASH_NAME, name_by_hash, network_by_hash, ne
 from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
 from vvc_nnr.filters.networks.layout import parse_layout
 from vvc_nnr.filters.networks.planes import pack
-from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT
 from vvc_nnr.filters.zoo import network_tensors
 
 TAIL = ("tail.weight", "tail.bias")
-OPTIONS = AdaptOptions(n_steps=20, batch_size=4)
+OPTIONS = AdaptOptions(n_steps=20, batch_size=4, chroma_weight=0.1)
 
 
 @pytest.fixture
@@ -107,7 +108,15 @@ def test_all_is_free_and_nothing_is_refused(network):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"budget_min": 0.0}, {"n_steps": 1}, {"batch_size": 0}, {"chroma_weight": 2.0}, {"n_pictures": 0}],
+    [
+        {"updates": "all"},
+        {"budget_min": 0.0},
+        {"budget_min": 1.0, "n_steps": 20},
+        {"n_steps": 1},
+        {"batch_size": 0},
+        {"chroma_weight": 2.0},
+        {"n_pictures": 0},
+    ],
 )
 def test_options_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
@@ -267,6 +276,11 @@ def test_a_tuning_that_was_cut_off_goes_on_to_the_same_update(network, pictures,
     assert tune(network, arrays, pictures, OPTIONS, 1e-5, tmp_path / "cut").data == whole.data
     with pytest.raises(InputError, match="another run"):
         tune(network, arrays, pictures, replace(OPTIONS, free=("tail",)), 1e-5, tmp_path / "cut")
+    with pytest.raises(InputError, match="another run; n_steps 20, now 40"):
+        tune(network, arrays, pictures, replace(OPTIONS, n_steps=40), 1e-5, tmp_path / "cut")
+    (tmp_path / "cut" / "plan.json").unlink()
+    with pytest.raises(InputError, match=r"holds checkpoints, but no plan\.json"):
+        tune(network, arrays, pictures, OPTIONS, 1e-5, tmp_path / "cut")
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -417,7 +431,7 @@ def test_modules_that_fail_or_look_at_whole_pictures_are_refused():
 
 def test_what_decides_is_luma_or_yuv():
     """By YUV a gain of chroma alone is worth bytes, and the loss is YUV's: a per cent of it is a per cent of each."""
-    assert AdaptOptions().learnt_chroma_weight == DEFAULT_CHROMA_WEIGHT
+    assert AdaptOptions().learnt_chroma_weight == 0.02
     assert AdaptOptions(measure="yuv").learnt_chroma_weight == pytest.approx(1 / 6)
     assert AdaptOptions(measure="yuv", chroma_weight=0.5).learnt_chroma_weight == 0.5
     with pytest.raises(InputError, match="measure: 'chroma'; must be luma or yuv"):
@@ -427,7 +441,8 @@ def test_what_decides_is_luma_or_yuv():
     before, after = (MeasuredPictures((40.0, 40.0 + by, 40.0 + by), b"") for by in (0.0, 0.8))
     data = {"nothing": b"", "base": bytes(10), "update": bytes(20)}
     stream = SimpleNamespace(data=b"", output_order=[0])
-    sent = [_with_best(stream, (before, before, after), data, 0.2, 1000.0, each).sent for each in ("luma", "yuv")]
+    made = (stream, (before, before, after), data, 0.2, 1000.0)
+    sent = [_with_best(*made, each, MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))).sent for each in ("luma", "yuv")]
     assert sent == ["nothing", "update"]
 
 
