@@ -9,7 +9,7 @@ from itertools import compress
 from typing import Literal, TypeAlias
 
 from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageMethod, NetworkRow, Way
-from vvc_nnr.experiments.records.weights import ADAPTED, NO_WEIGHTS, ORIGINAL, weights_title
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS, ORIGINAL, is_adapted, weights_title
 from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
 from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
 from vvc_nnr.experiments.tables.gains import layer_gains, layer_title
@@ -254,7 +254,7 @@ def final_variants(results: ToolResults) -> list[Variant]:
     """
     finals = []
     for network in results.network_names:
-        mine = [variant for variant in results.tests if variant.network == network and variant.weights != ADAPTED]
+        mine = [variant for variant in results.tests if variant.network == network and not is_adapted(variant.weights)]
         strongest = [variant for variant in mine if mine and variant.way == mine[-1].way]
         finals += [variant for variant in strongest if variant.weights != ORIGINAL] or strongest
     return finals
@@ -339,7 +339,7 @@ def _tool_looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
     Where networks ran in several ways, only the last of their weights is drawn: their curves would hide each other.
     """
     ways = {variant.way for variant in results.tests if variant.network}
-    last = {network: weights for network, weights in results.networks if weights != ADAPTED}
+    last = {network: weights for network, weights in results.networks if not is_adapted(weights)}
     for variant in results.variants:
         label = variant_label(results, variant)
         if not variant.network:

@@ -381,13 +381,20 @@ def known_bitstream_of(characteristics: NnpfCharacteristics, bases: Mapping[str,
         bases: Coded networks by `name_by_hash`, beside those of this package.
 
     Raises:
-        InputError, UnsupportedError: As `bitstream_of`.
+        InputError, UnsupportedError: As `bitstream_of`; InputError as well if it is none of the given ones.
     """
     is_named = characteristics.mode_idc == MODE_URI and characteristics.tag_uri == NNC_TAG_URI
     if is_named and characteristics.uri in bases:
         return bases[characteristics.uri]
     path = network_by_hash(characteristics.uri) if is_named else None
-    return bitstream_of(characteristics) if path is None else read_bytes(path)
+    if path is not None:
+        return read_bytes(path)
+    if is_named and bases:
+        raise InputError(
+            f"filter {characteristics.id} is of the network {characteristics.uri}; what was given is "
+            f"{', '.join(bases)}, another one: give the file that the stream was made with"
+        )
+    return bitstream_of(characteristics)
 
 
 def filter_as_planned(

@@ -337,7 +337,11 @@ def filter_of_nnc(
         UnsupportedError: If they hold what this package does not read, or ONNX Runtime cannot run the graph.
         InputError: If it is no filter, or no one says its layout.
     """
-    coded = _updated(data, where, update)
+    return filter_of_arrays(_updated(data, where, update), where, layout)
+
+
+def filter_of_arrays(coded: NetworkArrays, where: str, layout: Layout | str | None = None) -> nn.Module:
+    """A filter of decoded tensors, as `filter_of_nnc` makes it; arguments and errors as there."""
     if coded.graph is None:
         return _inloop_network(coded, where)
     with naming(where):

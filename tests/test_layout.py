@@ -75,6 +75,7 @@ FOLDERS_IN_ORDER = {
         "decisions",
         "in_stream",
         "training",
+        "adaptation",
         "compress",
     ],
     "vvc_nnr.experiments": ["pictures", "records", "tables", "charts", "plots", "zoo", "runs", "report", "cli", ""],

@@ -57,6 +57,7 @@ from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
 from vvc_nnr.experiments.zoo.codec_process import PEER_VARIABLE
 from vvc_nnr.files import temporary_folder
+from vvc_nnr.filters.adaptation.options import FreePart
 from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.source import SUFFIXES, Source
 from vvc_nnr.units import ExecutorOptions
@@ -111,6 +112,7 @@ TOOL_FLAGS = Flags(
         "max_pictures": POSITIVE,
         "n_threads": THREADS,
         "viewer_picture": NATURAL,
+        "adapt_free": door(choices(*get_args(FreePart)), "PART,...", ",".join),
         "device": door(choice("cpu", "cuda"), "{cpu,cuda}"),
         "tile": HIDDEN,
     },

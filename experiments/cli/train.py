@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from vvc_nnr.codec.sei import Placement
+from vvc_nnr.codec.sei import SUFFIXES, Placement
 from vvc_nnr.codec.sequence import Preset
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs, check_writable
@@ -45,11 +45,9 @@ from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates, adaptation_table
 from vvc_nnr.experiments.tables.table import to_markdown
-from vvc_nnr.files import is_stream, write_file
-from vvc_nnr.filters.bundled import network_path
-from vvc_nnr.filters.inference.choice import BackendName, Precision
-from vvc_nnr.filters.training.adaptation import AdaptOptions, FreePart
-from vvc_nnr.filters.training.adapted_stream import (
+from vvc_nnr.files import is_stream, remove_leftovers, write_file
+from vvc_nnr.filters.adaptation.options import AdaptOptions, FreePart
+from vvc_nnr.filters.adaptation.stream import (
     Adaptation,
     AdaptedBase,
     AdaptedStream,
@@ -57,6 +55,8 @@ from vvc_nnr.filters.training.adapted_stream import (
     RunAs,
     adapt_streams,
 )
+from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.inference.choice import BackendName, Precision
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
 from vvc_nnr.filters.training.context_autoencoder import ContextAutoencoderRun, train_context_autoencoder
 from vvc_nnr.filters.training.in_loop import InLoopRun, train_inloop
@@ -224,8 +224,9 @@ class Adapt(Command):
     """Tune a filter to one sequence and put it with its update into the streams where that pays; resumable.
 
     Attributes:
-        input: VVC streams (.266) of the same pictures, such as one for each QP; they share the update.
-        output: A stream to write for each input, in their order; or a .nnc file for the update; or both.
+        input: VVC streams (.266) of the same pictures, such as one for each QP.
+        output: A stream to write for each input, in their order; or a .nnc file for each update, one in all with
+            --updates shared, else one for each input; or both.
         original: The pictures before coding.
         model: Name of a bundled network, a coded network file (.nnc), or an ONNX model, which is coded: what is tuned.
         layout: How pictures go into an ONNX model: planes=yuv420-packed,qp=plane...
@@ -267,7 +268,8 @@ class Adapt(Command):
             InputError: If files, options and streams do not fit together, or a file cannot be written.
             BitstreamError, UnsupportedError: If a file cannot be read.
         """
-        streams, updates = self._outputs()
+        with ADAPT_FLAGS.as_typed():
+            streams, updates = self._outputs()
         model = network_path(self.model)
         outputs = [*self.output, *([] if self.base_output is None else [self.base_output])]
         check_outputs([*self.input, self.original, model], outputs)
@@ -282,11 +284,12 @@ class Adapt(Command):
         precision = self.precision or ("int8" if base.is_bundled_shape else "float32")
         run_as = RunAs(precision=precision, backend=self.backend, n_threads=self.threads, at=self.at)
         with ADAPT_FLAGS.as_typed(), locked_folder(folder):
+            remove_leftovers(folder)
             found = adapt_streams(self.input, original, base, self.tuning, folder, run_as)
         for path, stream in zip(streams, found.streams, strict=False):
             write_file(path, stream.data)
-        for path in updates:
-            write_file(path, found.update.data)
+        for path, data in zip(updates, _update_files(found), strict=False):
+            write_file(path, data)
         if self.base_output is not None:
             write_file(self.base_output, base.data)
         if self.folder is None:
@@ -318,8 +321,18 @@ class Adapt(Command):
             raise InputError("missing: --output/-o, a stream for each input, or a .nnc file for the update")
         updates = [path for path in self.output if is_nnc(path)]
         streams = [path for path in self.output if not is_nnc(path)]
-        if len(updates) > 1:
-            raise InputError(f"--output/-o: {len(updates)} {NNC_SUFFIX} files; there is one update for all streams")
+        for path in streams:
+            if not is_stream(path) and SUFFIXES.get(path.suffix.lower()) != "vvc":
+                raise InputError(
+                    f"--output/-o {path}: must be a VVC stream (.266) or a file for an update ({NNC_SUFFIX}); filtered "
+                    "pictures are made of the stream afterwards (vvc-nnr filter)"
+                )
+        n_updates = 1 if self.tuning.updates == "shared" else len(self.input)
+        if updates and len(updates) != n_updates:
+            raise InputError(
+                f"--output/-o: {len(updates)} {NNC_SUFFIX} files, with --updates {self.tuning.updates} and "
+                f"{len(self.input)} inputs; must be {n_updates}, one for each update"
+            )
         if streams and len(streams) != len(self.input):
             raise InputError(f"--output/-o: {len(streams)} streams for {len(self.input)} inputs; must be one for each")
         return streams, updates
@@ -327,17 +340,22 @@ class Adapt(Command):
 
 def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path], base_output: Path | None) -> Outcome:
     """What adaptation gave, as a table."""
-    update = found.update
     written = [f"{path}: {len(each.data)} bytes" for path, each in zip(streams, found.streams, strict=False)]
-    written += [f"{path}: {len(update.data)} bytes" for path in updates]
+    written += [f"{path}: {len(data)} bytes" for path, data in zip(updates, _update_files(found), strict=False)]
     bases = [] if base_output is None else [base_output]
     written += [f"{path}: {found.base_bytes} bytes, the network that the update is for" for path in bases]
     text = "\n".join([*written, "", to_markdown(adaptation_table(found)).rstrip()])
     data = {
-        "update_bytes": len(update.data),
-        "n_values": update.n_values,
-        "n_steps": update.n_steps,
-        "lambda": found.lambda_rd,
+        "updates": [
+            {
+                "streams": [found.streams[place].name for place in each.streams],
+                "n_bytes": len(each.tuned.data),
+                "n_values": each.tuned.n_values,
+                "n_steps": each.tuned.n_steps,
+                "lambda": each.lambda_rd,
+            }
+            for each in found.updates
+        ],
         "inference": found.description,
         "bd_rate_percent": adaptation_bd_rates(found.streams),
         "yuv_bd_rate_percent": adaptation_bd_rates(found.streams, "yuv"),
@@ -347,6 +365,12 @@ def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]
         "streams": [_stream_data(each) for each in found.streams],
     }
     return Outcome(text, data)
+
+
+def _update_files(found: Adaptation) -> list[bytes]:
+    """The updates as files: of each stream, or the one of all."""
+    made = list(dict.fromkeys(stream.made for stream in found.streams)) if len(found.updates) == 1 else None
+    return [each.tuned.data for each in made or [stream.made for stream in found.streams]]
 
 
 def _stream_data(stream: AdaptedStream) -> dict[str, Any]:
@@ -360,6 +384,8 @@ def _stream_data(stream: AdaptedStream) -> dict[str, Any]:
         "added_bytes": dict(stream.added_bytes),
         "net_percent": dict(stream.net_percent),
         "sent": stream.sent,
+        "update_bytes": len(stream.made.tuned.data),
+        "update_is_shared": len(stream.made.streams) > 1,
         "output_bytes": len(stream.data),
         "output_md5": stream.output.md5.hex(),
     }

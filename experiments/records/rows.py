@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.weights import ADAPTED, NO_WEIGHTS, is_file, is_weights, weights_title
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS, is_adapted, is_file, is_weights, weights_title
+from vvc_nnr.filters.adaptation.options import Measure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -293,13 +294,16 @@ class NetworkRow:
 
 @dataclass(frozen=True, slots=True)
 class UpdateRow:
-    """What tuning a network to one sequence costs a stream, at whichever of its QPs.
+    """What tuning a network to one sequence costs a stream at one QP.
 
     Attributes:
         config: The coding configuration.
         sequence: Name of the sequence.
         network: Name of the network.
-        network_sha256: As `ToolRow.network_sha256` of the rows with the weights "adapted".
+        weights: "adapted" by the one update of all QPs, or "adapted-each" by that of this QP.
+        qp: The QP of the stream.
+        measure: The PSNR by which a gain is worth bits.
+        network_sha256: As `ToolRow.network_sha256` of the rows with these weights.
         base: Which weights of the network the update changes.
         n_pictures: Pictures of the sequence that were coded.
         n_filter_bytes: Bytes of the messages that a stream needs for the network as it is.
@@ -313,6 +317,9 @@ class UpdateRow:
     config: ConfigName
     sequence: str
     network: str
+    weights: str
+    qp: int
+    measure: Measure
     network_sha256: str
     base: str
     n_pictures: int
@@ -321,17 +328,22 @@ class UpdateRow:
     file: str
 
     def __post_init__(self) -> None:
-        check_ranges(self, dict.fromkeys(("n_pictures", "n_filter_bytes", "n_update_bytes"), (1, MAX_COUNT)))
+        counts = dict.fromkeys(("n_pictures", "n_filter_bytes", "n_update_bytes"), (1, MAX_COUNT))
+        check_ranges(self, {**counts, "qp": PICTURE_RANGES["qp"]})
+        if not is_adapted(self.weights):
+            raise ValueError(f"weights {self.weights!r}: must be adapted")
+        if self.measure not in typing.get_args(Measure):
+            raise ValueError(f"measure {self.measure!r}: must be {' or '.join(typing.get_args(Measure))}")
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def key(self) -> tuple[str | int, ...]:
         """What this row is about; a run writes each key once."""
-        return (self.config, self.sequence, self.network)
+        return (self.config, self.sequence, self.network, self.weights, self.qp)
 
     @property
-    def rows_key(self) -> tuple[str, ...]:
+    def rows_key(self) -> tuple[str | int, ...]:
         """What the rows that were measured with it have."""
-        return (*self.key, ADAPTED, self.network_sha256)
+        return (*self.key, self.network_sha256)
 
 
 @dataclass(frozen=True, slots=True)

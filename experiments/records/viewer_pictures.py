@@ -35,7 +35,7 @@ from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.errors import BitstreamError, InputError, shown
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
-from vvc_nnr.experiments.records.weights import ADAPTED
+from vvc_nnr.experiments.records.weights import is_adapted
 from vvc_nnr.files import read_bytes, write_file
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
@@ -105,7 +105,7 @@ def write_index(folder: Path, rows: Sequence[ToolRow], networks: Sequence[Networ
         found = last.get(row.network)
         if found is None or found.weights != row.weights:
             return False
-        return row.weights == ADAPTED or found.network_sha256 == row.network_sha256
+        return is_adapted(row.weights) or found.network_sha256 == row.network_sha256
 
     entries = [_entry(row, decoded_db[_coding(row)]) for row in here if row.way == way and is_shown(row)]
     write_file(folder / INDEX, json.dumps(entries, indent=1, allow_nan=False).encode() + b"\n")

@@ -16,8 +16,9 @@ CompressionKind: TypeAlias = Literal["uniform", "nnc", "calibrated"]
 
 NO_WEIGHTS, ORIGINAL, FILE = "none", "original", "file"
 """No network; the network as trained; the network as a given coded file has it (of several, "file:" and its name)."""
-ADAPTED = "adapted"
-"""The network tuned to each sequence, as a decoder makes it from a coded file and the sequence's update."""
+ADAPTED, ADAPTED_EACH = "adapted", "adapted-each"
+"""The network tuned to each sequence, as a decoder makes it from a coded file and an update: one of the sequence at all
+QPs; one of the sequence at each QP."""
 _FILES = re.compile(rf"{FILE}(?::[\w.+-]{{1,100}})?", re.ASCII)
 DEFAULT_MAX_LOSS_DB = 0.02
 
@@ -133,11 +134,16 @@ def check_once(compressions: tuple[Compression, ...]) -> None:
 
 def weights_title(weights: str) -> str:
     """What tables call the weights of a row: "original", "file", or the title of their compression."""
-    if weights == ADAPTED:
-        return "adapted, not counted"
+    if is_adapted(weights):
+        return "adapted, not counted" if weights == ADAPTED else "adapted at each QP, not counted"
     if weights in (NO_WEIGHTS, ORIGINAL) or is_file(weights):
         return weights.removeprefix(f"{FILE}:")
     return parse_compression(weights).title
+
+
+def is_adapted(weights: str) -> bool:
+    """Whether the weights are tuned to each sequence."""
+    return weights in (ADAPTED, ADAPTED_EACH)
 
 
 def is_file(weights: str) -> bool:
@@ -155,7 +161,7 @@ def files_weights(names: Sequence[str]) -> list[str]:
 
 def is_weights(text: str) -> bool:
     """Whether a text names weights of a network."""
-    if text in (ORIGINAL, ADAPTED) or is_file(text):
+    if text == ORIGINAL or is_adapted(text) or is_file(text):
         return True
     try:
         return parse_compression(text).text == text

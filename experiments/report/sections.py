@@ -23,7 +23,7 @@ from vvc_nnr.experiments.charts import (
     tool_rd_pair,
 )
 from vvc_nnr.experiments.records.rows import Way, ZooRow
-from vvc_nnr.experiments.records.weights import ADAPTED
+from vvc_nnr.experiments.records.weights import is_adapted
 from vvc_nnr.experiments.tables.bd_rate_tables import (
     MEAN,
     STREAM_LENGTHS,
@@ -270,7 +270,7 @@ def _complexity_chart(results: ToolResults, savings: Savings) -> PointChart:
 
 def _shown_weights(variants: list[Variant]) -> list[Variant]:
     """The last weights of each network but adapted ones: decoded ones where there are any."""
-    return list({variant.network: variant for variant in variants if variant.weights != ADAPTED}.values())
+    return list({variant.network: variant for variant in variants if not is_adapted(variant.weights)}.values())
 
 
 def _network_bits_chart(results: ToolResults, savings: Savings, variants: list[Variant]) -> BarChart:
@@ -304,12 +304,14 @@ def _adapted_charts(table: Table | None) -> Iterator[ChartGroup]:
     if table is None:
         return
     heads = [column.head for column in table.columns]
-    network, way, sequence, sent, luma = map(heads.index, ("Network", "Decisions", "Sequence", "Sent", "Y"))
-    overall = {(row[network], row[way], row[sent]): _value(row[luma]) for row in table.rows if row[sequence] == OVERALL}
-    names = list(dict.fromkeys(key[:2] for key in overall))
-    kinds = [kind for kind in dict.fromkeys(str(key[2]) for key in overall) if kind in _CHARTED]
-    bars = tuple(Bars(kind, tuple(overall[*name, kind] for name in names)) for kind in kinds)
-    labels = tuple(f"{network}, decisions {decisions}" for network, decisions in names)
+    places = map(heads.index, ("Network", "Decisions", "Updates", "Sequence", "Sent", "Y"))
+    network, way, updates, sequence, sent, luma = places
+    rows = [row for row in table.rows if row[sequence] == OVERALL]
+    overall = {(row[network], row[way], row[updates], row[sent]): _value(row[luma]) for row in rows}
+    names = list(dict.fromkeys(key[:3] for key in overall))
+    kinds = [kind for kind in dict.fromkeys(str(key[3]) for key in overall) if kind in _CHARTED]
+    bars = tuple(Bars(kind, tuple(overall.get((*name, kind)) for name in names)) for kind in kinds)
+    labels = tuple(f"{network}, decisions {decisions}, updates: {of}" for network, decisions, of in names)
     yield ChartGroup(
         "Networks adapted to each sequence", (BarChart(table.title, "%", labels, bars),), note=table.notes[0]
     )

@@ -1,4 +1,4 @@
-"""Units that tune networks to sequences in tool-by-tool: one update for all QPs of a sequence in a configuration.
+"""Units that tune networks to sequences in tool-by-tool: an update for one QP of a sequence, or for all.
 
 ```
  pictures ─ encoded at each QP ─ decoded ─┐                       ┌─ the adapted network filters the pictures, as any
@@ -26,22 +26,24 @@ from vvc_nnr.codec.stream_filters import MD5_BYTES, FilterSettings
 from vvc_nnr.experiments.records.rows import UpdateRow
 from vvc_nnr.experiments.records.settings import InputDigests
 from vvc_nnr.experiments.records.unit_rows import unit_key
+from vvc_nnr.experiments.records.weights import ADAPTED, ADAPTED_EACH
 from vvc_nnr.experiments.runs.decoded_pictures import DecodedPictures, PictureMaker
 from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState, adapted_base, plain_name
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.runs.tool_units import StateName, ToolExperiment, ToolSetup, Update, experiment_of, filter_s
 from vvc_nnr.files import naming, read_bytes, temporary_folder, write_file
-from vvc_nnr.filters.complexity import complexity
-from vvc_nnr.filters.inference.torch import torch_threads
-from vvc_nnr.filters.training.adaptation import LearningPicture, TunedUpdate, tune
-from vvc_nnr.filters.training.adapted_stream import (
+from vvc_nnr.filters.adaptation.stream import (
     FILTER_ID,
-    AdaptedBase,
     is_same_on_machines,
     learning_stride,
     loss_per_bit,
+    measured_db,
     rate_slopes,
 )
+from vvc_nnr.filters.adaptation.tuned_filter import LearningPicture
+from vvc_nnr.filters.adaptation.tuning import TunedUpdate, tune
+from vvc_nnr.filters.complexity import complexity
+from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.sequences.metrics import comparable, frame_psnr_db
 from vvc_nnr.sequences.source import Source
 
@@ -55,7 +57,7 @@ _READ_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AdaptationUnit:
-    """A network that is tuned to a sequence in one configuration.
+    """A network that is tuned to a sequence in one configuration, at one QP or at all.
 
     Attributes:
         source: The sequence.
@@ -63,7 +65,8 @@ class AdaptationUnit:
         config: The coding configuration.
         loop_filters: The codec's in-loop filters.
         network: The network, and which of its weights are tuned.
-        makers: What makes the decoded pictures at each QP.
+        makers: What makes the decoded pictures at each QP of the sequence.
+        qp: The QP that it is tuned to; None: all, by one update.
         cost_s: About how many seconds it takes on one core.
         path: Where the update goes; empty while that is not known.
     """
@@ -74,13 +77,25 @@ class AdaptationUnit:
     loop_filters: LoopFilters
     network: StateName
     makers: tuple[tuple[int, PictureMaker], ...]
+    qp: int | None
     cost_s: float
     path: Path = Path()
 
     @property
     def name(self) -> str:
-        """Such as "bikes, ra, inloop-lop tuned"."""
-        return f"{self.source.name}, {self.config}, {self.network[0]} tuned"
+        """Such as "bikes, ra, inloop-lop tuned", or "bikes, ra, QP 22, inloop-lop tuned"."""
+        qp = "" if self.qp is None else f", QP {self.qp}"
+        return f"{self.source.name}, {self.config}{qp}, {self.network[0]} tuned"
+
+    @property
+    def weights(self) -> str:
+        """What rows call the weights that it makes."""
+        return ADAPTED if self.qp is None else ADAPTED_EACH
+
+    @property
+    def tuned_qps(self) -> tuple[int, ...]:
+        """The QPs whose pictures are learnt on, and that the update is for."""
+        return tuple(qp for qp, _ in self.makers) if self.qp is None else (self.qp,)
 
     def plan(self) -> dict[str, object]:
         """What a plan says of it, for JSON."""
@@ -88,7 +103,7 @@ class AdaptationUnit:
             "unit": self.name,
             "sequence": self.source.name,
             "config": self.config,
-            "qps": [qp for qp, _ in self.makers],
+            "qps": [*self.tuned_qps],
             "loop_filters": self.loop_filters,
             "first_picture": 0,
             "n_pictures": self.count,
@@ -117,10 +132,11 @@ class AdaptationUnit:
         coding = (self.config, self.loop_filters)
         made = [inputs.get(decoded.decoded_name(self.source, qp, coding), ())[: self.count] for qp, _ in self.makers]
         about = [[*inputs[self.source.name][: self.count]], [[*each] for each in made], [qp for qp, _ in self.makers]]
-        options = asdict(setup.base.options.adaptation)
+        options = {**asdict(setup.base.options.adaptation), "updates": self.tuned_qps}
         key = unit_key(vvc_nnr.__version__, context, *coding, *self.network, sha256, about, options)
         network, sequence = (plain_name(name)[:_MAX_LETTERS] for name in (self.network[0], self.source.name))
-        name = f"{network}_adapted_{self.config}_{sequence}_{key[:12]}.nnc"
+        qp = "" if self.qp is None else f"_{self.qp}"
+        name = f"{network}_adapted_{self.config}_{sequence}{qp}_{key[:12]}.nnc"
         return replace(self, path=folder.absolute() / name)
 
 
@@ -131,7 +147,7 @@ def adaptation_units(
     decoded: DecodedPictures,
     networks: Sequence[GivenNetwork],
 ) -> list[AdaptationUnit]:
-    """A unit for each sequence, configuration and network in its place; arguments as for `tool_units`.
+    """A unit for each sequence, configuration, network in its place and update; arguments as for `tool_units`.
 
     Their cost has that of the adapted network's units in it: both are of one share.
 
@@ -148,10 +164,14 @@ def adaptation_units(
         config, loop_filters = coding
         if network.place == loop_filters:
             count = n_pictures[source.name]
-            n_millions = len(qps) * count * source.format.width * source.format.height / 1e6
-            cost_s = tuning_s[network.name] + n_millions * (_READ_S + network_s[network.name])
+            n_millions = count * source.format.width * source.format.height / 1e6
             makers = tuple((qp, decoded.maker(source, qp, coding)) for qp in qps)
-            found.append(AdaptationUnit(source, count, config, loop_filters, bases[network.name], makers, cost_s))
+            about = (source, count, config, loop_filters, bases[network.name], makers)
+            own: list[int | None] = [*qps] if ADAPTED_EACH in options.adapted_weights else []
+            for qp in (*own, *([None] if ADAPTED in options.adapted_weights else [])):
+                n_filtered = len(qps) if qp is None else 1
+                read_s = n_millions * (len(qps) * _READ_S + n_filtered * network_s[network.name])
+                found.append(AdaptationUnit(*about, qp, tuning_s[network.name] + read_s))
     return found
 
 
@@ -186,48 +206,48 @@ def is_tuned(unit: AdaptationUnit) -> bool:
 
 def _tuned(state: NetworkState, options: ToolOptions, unit: AdaptationUnit) -> TunedUpdate:
     """The update, the same in every process of one machine: a fixed number of steps on one thread."""
-    base = _base_of(state)
+    base = state.adapted_base()
     layout = base.layout
-    format, n_qps = unit.source.format, len(unit.makers)
-    stride = learning_stride(unit.count, format.width * format.height, n_qps)
+    format, how = unit.source.format, options.adaptation
+    if format.chroma_format == "400":
+        how = replace(how, measure="luma", chroma_weight=0.0)
+    if layout.planes == "y":
+        how = replace(how, chroma_weight=0.0)
+    stride = learning_stride(unit.count, format.width * format.height, len(unit.makers))
     learnt: list[LearningPicture] = []
     sizes, psnrs_db = [], []
-    for _, maker in unit.makers:
+    for qp, maker in unit.makers:
         scores_db, n_bits = [], 0
         pictures = maker.pictures(0, unit.count, options.threads)
         for number, (original, made) in enumerate(zip(unit.source.frames(0, unit.count), pictures, strict=True)):
             reference, frame = comparable(original, made.frame)
-            scores_db.append(frame_psnr_db(reference, frame).y)
+            scores = frame_psnr_db(reference, frame)
+            components = [value for value in (scores.y, scores.cb, scores.cr) if value is not None]
+            scores_db.append(measured_db(components, how.measure))
             n_bits += made.n_bits
-            if number % stride == 0:
+            if qp in unit.tuned_qps and number % stride == 0:
                 learnt.append(LearningPicture.of(reference, frame, layout.qp_rule.qp(made.qps), layout))
         sizes.append(n_bits / 8)
         psnrs_db.append(fmean(scores_db))
-    how = options.adaptation
-    if format.chroma_format == "400" or layout.planes == "y":
-        how = replace(how, chroma_weight=0.0)
-    worth = [size * (how.n_pictures or unit.count) / unit.count for size in sizes]
-    lambda_rd = loss_per_bit(worth, rate_slopes(sizes, psnrs_db), how.learnt_chroma_weight)
+    own = [place for place, (qp, _) in enumerate(unit.makers) if qp in unit.tuned_qps]
+    slopes = rate_slopes(sizes, psnrs_db)
+    worth = [sizes[place] * (how.n_pictures or unit.count) / unit.count for place in own]
+    lambda_rd = loss_per_bit(worth, [slopes[place] for place in own], how.learnt_chroma_weight, how.measure)
     with torch_threads(1), temporary_folder() as folder:
         return tune(base.network(), base.arrays(), learnt, how, lambda_rd, folder, layout)
-
-
-def _base_of(state: NetworkState) -> AdaptedBase:
-    """The weights that an update is for, as a decoder has them."""
-    return AdaptedBase(read_bytes(state.path), "hash", state.network, state.layout)
 
 
 def made_update(experiment: ToolExperiment, unit: AdaptationUnit) -> Update:
     """The update of a unit that is done."""
     own = experiment.state(unit.network).row.network_sha256
     digest = hashlib.sha256(own.encode() + read_bytes(unit.path)).hexdigest()
-    return Update(unit.path, unit.network, digest[:16])
+    return Update(unit.path, unit.network, unit.weights, digest[:16])
 
 
-def update_row(experiment: ToolExperiment, unit: AdaptationUnit) -> UpdateRow:
-    """What the update of a unit that is done costs a stream."""
+def update_rows(experiment: ToolExperiment, unit: AdaptationUnit) -> list[UpdateRow]:
+    """What the update of a unit that is done costs a stream of each of its QPs."""
     precision, state = experiment.options.precision, experiment.state(unit.network)
-    base = _base_of(state)
+    base = state.adapted_base()
     digest = b"\xff" * MD5_BYTES if is_same_on_machines(state.network, precision) else None
     settings = FilterSettings(filter_id=FILTER_ID, is_kept=True, precision=precision, output_md5=digest)
     n_filter, n_both = (
@@ -235,5 +255,7 @@ def update_row(experiment: ToolExperiment, unit: AdaptationUnit) -> UpdateRow:
         for update in (None, read_bytes(unit.path))
     )
     update = made_update(experiment, unit)
-    about = (unit.config, unit.source.name, unit.network[0], update.sha256, unit.network[1], unit.count)
-    return UpdateRow(*about, n_filter, n_both - n_filter, unit.path.name)
+    about = (unit.config, unit.source.name, unit.network[0], unit.weights)
+    measure = experiment.options.adaptation.measure
+    made = (update.sha256, unit.network[1], unit.count, n_filter, n_both - n_filter, unit.path.name)
+    return [UpdateRow(*about, qp, measure, *made) for qp in unit.tuned_qps]

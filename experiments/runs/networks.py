@@ -27,6 +27,9 @@ from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights, parse_compression
 from vvc_nnr.files import naming, read_bytes, text_of_name, write_file
+from vvc_nnr.filters.adaptation.options import DEFAULT_FREE, FreePart
+from vvc_nnr.filters.adaptation.stream import AdaptedBase
+from vvc_nnr.filters.adaptation.tuned_filter import TunedFilter
 from vvc_nnr.filters.bundled import zoo_path
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.runner import check_fits
@@ -35,7 +38,6 @@ from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.picture_codecs import PictureCodec, picture_codec, with_network
-from vvc_nnr.filters.training.adaptation import DEFAULT_FREE, TunedFilter
 from vvc_nnr.filters.training.calibration_pictures import (
     FILTER_CROP_SIDE,
     IN_LOOP_QPS,
@@ -424,6 +426,10 @@ class NetworkState:
     codec: PictureCodec | None
     path: Path
 
+    def adapted_base(self) -> AdaptedBase:
+        """The weights as those that an update is for, which a decoder finds by their hash."""
+        return AdaptedBase(read_bytes(self.path), "hash", self.network, self.layout)
+
 
 def check_photographs(
     compressions: Sequence[Compression],
@@ -486,7 +492,9 @@ def _check_gradients(given: GivenNetwork, trained: LoadedNetwork, compression: C
         )
 
 
-def adapted_base(network: GivenNetwork, compressions: Sequence[Compression]) -> str:
+def adapted_base(
+    network: GivenNetwork, compressions: Sequence[Compression], free: Sequence[FreePart] = DEFAULT_FREE
+) -> str:
     """Which weights of a network an update is for: the last ones that an ISO/IEC 15938-17 file has.
 
     Raises:
@@ -495,7 +503,7 @@ def adapted_base(network: GivenNetwork, compressions: Sequence[Compression]) -> 
     """
     state = network.any_state
     try:
-        TunedFilter.of(state.network, state.layout).free_tensors(DEFAULT_FREE)
+        TunedFilter.of(state.network, state.layout).free_tensors(free)
     except (InputError, UnsupportedError) as error:
         raise type(error)(f"{network.name}: cannot be adapted to a sequence: {error}") from error
     files = zip(network.file_weights, network.files, strict=True)

@@ -26,14 +26,14 @@ from vvc_nnr.experiments.records.settings import (
 from vvc_nnr.experiments.records.tsv import RowWriter
 from vvc_nnr.experiments.records.unit_rows import UnitRows, places_of
 from vvc_nnr.experiments.records.viewer_pictures import PICTURES_FOLDER, write_index
-from vvc_nnr.experiments.records.weights import ADAPTED
+from vvc_nnr.experiments.records.weights import is_adapted
 from vvc_nnr.experiments.runs.adaptation_units import (
     AdaptationUnit,
     adaptation_units,
     is_tuned,
     made_update,
     run_adaptation_unit,
-    update_row,
+    update_rows,
     write_update,
 )
 from vvc_nnr.experiments.runs.decoded_pictures import CodedHere, DecodedPictures, n_pictures_of
@@ -212,7 +212,7 @@ def plan_tool_by_tool(
 def _check_adaptable(networks: Sequence[GivenNetwork], options: ToolOptions) -> None:
     """Refuses networks that are to be adapted and cannot be; raises as `adapted_base`."""
     for network in networks if options.adapt else ():
-        adapted_base(network, options.compressions)
+        adapted_base(network, options.compressions, options.adaptation.free)
 
 
 def _n_pictures(sources: Sequence[Source], options: ToolOptions) -> dict[str, int]:
@@ -260,13 +260,13 @@ class _Rounds:
         return replace(self, measured=share_of(self.measured, shard), tuned=share_of(self.tuned, shard))
 
     def adapted(self, tuned: AdaptationUnit, options: ToolOptions, update: Update | None = None) -> list[ToolUnit]:
-        """The units of an adapted network: its sequence at all QPs."""
+        """The units of an adapted network: its sequence at the QPs of the update."""
         (network,) = (each for each in self.networks if each.name == tuned.network[0])
         about = (tuned.source.name, tuned.config, tuned.loop_filters)
         return [
-            unit.adapted(network, options, update)
+            unit.adapted(network, tuned.weights, options, update)
             for unit in self.all_measured
-            if (unit.source.name, unit.config, unit.loop_filters) == about
+            if (unit.source.name, unit.config, unit.loop_filters) == about and unit.qp in tuned.tuned_qps
         ]
 
 
@@ -319,7 +319,7 @@ class _ToolWork:
         remove_leftovers(pictures)
         states, base = set_up(self.options, rows, self.networks, self.modules)
         if writer is not None:
-            existing = (row for row in writer.existing if row.weights != ADAPTED)
+            existing = (row for row in writer.existing if not is_adapted(row.weights))
             known = [(row.network, row.weights, row.network_sha256) for row in existing]
             note_networks(self.folder / TOOL_NETWORKS, self._noted(base.networks), self.header, known)
             (self.folder / TOOL_UPDATES).unlink(missing_ok=True)
@@ -337,7 +337,8 @@ class _ToolWork:
             base = adapted_base(network, self.options.compressions)
             last = max(place for place, row in enumerate(found) if row.network == network.name)
             (tuned,) = (row for row in networks if (row.network, row.weights) == (network.name, base))
-            found.insert(last + 1, replace(tuned, weights=ADAPTED))
+            adapted = [replace(tuned, weights=weights) for weights in self.options.adapted_weights]
+            found[last + 1 : last + 1] = adapted
         return found
 
 
@@ -423,7 +424,8 @@ class _Running:
         """Writes what the updates cost; a shard does not."""
         if self.writer is not None:
             with RowWriter(self.work.folder / TOOL_UPDATES, UpdateRow, self.work.header) as writer:
-                writer.append(update_row(self.experiment, unit) for unit in self.rounds.tuned if is_tuned(unit))
+                done = (unit for unit in self.rounds.tuned if is_tuned(unit))
+                writer.append(row for unit in done for row in update_rows(self.experiment, unit))
 
 
 @contextmanager
@@ -466,7 +468,8 @@ def _tell_fewer(n_pictures: Mapping[str, int], max_pictures: int | None) -> None
 def _tool_plan(
     n_pictures: Mapping[str, int], options: ToolOptions, networks: Sequence[GivenNetwork], n_codings: int
 ) -> Plan:
-    n_states = sum(len(network.weights(options.compressions)) + options.adapt for network in networks)
+    n_adapted = len(options.adapted_weights) if options.adapt else 0
+    n_states = sum(len(network.weights(options.compressions)) + n_adapted for network in networks)
     n_per_picture = n_codings + len(options.configs) * len(options.ways) * n_states
     titles = [CONFIGURATIONS[config].title for config in options.configs] if options.is_inter else ()
     names = [network.name for network in networks]

@@ -14,7 +14,7 @@ from vvc_nnr.codec.encoders import EncoderName
 from vvc_nnr.codec.sequence import Preset, Sao
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.rows import Way
-from vvc_nnr.experiments.records.weights import Compression, check_once
+from vvc_nnr.experiments.records.weights import ADAPTED, ADAPTED_EACH, Compression, check_once
 from vvc_nnr.experiments.runs.networks import (
     BOTH_MODES,
     PAPER_NETWORKS,
@@ -24,12 +24,20 @@ from vvc_nnr.experiments.runs.networks import (
     given_filters,
 )
 from vvc_nnr.experiments.tables.stored import CODED_FOLDER
+from vvc_nnr.filters.adaptation.options import (
+    DEFAULT_FREE,
+    MAX_STEPS,
+    MIN_STEPS,
+    AdaptOptions,
+    FreePart,
+    Measure,
+    UpdatesOf,
+)
 from vvc_nnr.filters.decisions.sequence_file import check_candidates
 from vvc_nnr.filters.inference.choice import BackendChoice, Precision
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import QpRule, parse_candidate
-from vvc_nnr.filters.training.adaptation import MAX_STEPS, MIN_STEPS, AdaptOptions
 from vvc_nnr.filters.zoo import LoadedNetwork
 from vvc_nnr.sequences.metrics import Peak
 
@@ -83,8 +91,12 @@ class ToolOptions:
         n_crops: Crops of them that it follows, and as many that measure its loss: fewer are sooner done. Default: 48.
         accept_small: Crops may be smaller than what an output depends on, as with global pooling and attention.
         viewer_picture: Number of the picture of each sequence that is kept for a viewer.
-        adapt: Tune each network to each sequence too, one update for all its QPs, whose bits the tables count.
-        adapt_steps: Steps of that. Default: 100.
+        adapt: Tune each network to each sequence too, by updates whose bits the tables count.
+        adapt_updates: Each QP has its own update; all QPs of a sequence share one; auto: both are made, and at each QP
+            the one is sent that is worth more. Default: each.
+        adapt_free: What may change: biases; gains, slopes over the QP; tail, the last layer; all. Default: biases,tail.
+        adapt_steps: Steps of tuning of each update. Default: 100.
+        adapt_measure: The PSNR whose gain must be worth the bits: luma's; yuv, (6 Y + Cb + Cr) / 8. Default: luma.
         adapt_pictures: The update is for so many pictures, as of a longer stream that goes on so. Default: those of the
             sequence.
 
@@ -119,6 +131,9 @@ class ToolOptions:
     accept_small: bool = False
     viewer_picture: int = 0
     adapt: bool = False
+    adapt_updates: UpdatesOf | None = None
+    adapt_measure: Measure | None = None
+    adapt_free: Sequence[FreePart] | None = None
     adapt_steps: int | None = None
     adapt_pictures: int | None = None
 
@@ -141,13 +156,15 @@ class ToolOptions:
         check_candidates(self.candidates)
         if self.viewer_picture < 0:
             raise InputError(f"picture {self.viewer_picture} for the viewer: must be at least 0")
-        for name in ("adapt_steps", "adapt_pictures"):
+        for name in ("adapt_updates", "adapt_measure", "adapt_free", "adapt_steps", "adapt_pictures"):
             if getattr(self, name) is not None and not self.adapt:
                 raise InputError(f"{name}: {getattr(self, name)}; is of adapted networks, ask for them (--adapt)")
         if self.adapt_steps is not None and not MIN_STEPS <= self.adapt_steps <= MAX_STEPS:
             raise InputError(f"adapt_steps: {self.adapt_steps}; must be {MIN_STEPS} to {MAX_STEPS}")
         if self.adapt_pictures is not None and self.adapt_pictures < 1:
             raise InputError(f"adapt_pictures: {self.adapt_pictures}; must be at least 1")
+        if self.adapt:
+            self.adaptation  # noqa: B018 - what it refuses
         check_once(self.compressions)
         check_photographs(self.compressions, self.photographs, self.n_crops, accept_small=self.accept_small)
 
@@ -182,7 +199,19 @@ class ToolOptions:
     @property
     def adaptation(self) -> AdaptOptions:
         """How networks are tuned to sequences."""
-        return AdaptOptions(n_steps=self.adapt_steps or DEFAULT_ADAPT_STEPS, n_pictures=self.adapt_pictures)
+        return AdaptOptions(
+            free=DEFAULT_FREE if self.adapt_free is None else tuple(self.adapt_free),
+            updates=self.adapt_updates or "each",
+            measure=self.adapt_measure or "luma",
+            n_steps=self.adapt_steps or DEFAULT_ADAPT_STEPS,
+            n_pictures=self.adapt_pictures,
+        )
+
+    @property
+    def adapted_weights(self) -> tuple[str, ...]:
+        """What rows call the weights of adapted networks, those that are sent where there are several last."""
+        made = {"each": (ADAPTED_EACH,), "shared": (ADAPTED,), "auto": (ADAPTED, ADAPTED_EACH)}
+        return made[self.adaptation.updates]
 
     def coding(self, folder: Path) -> CodingOptions:
         """How the networks are compressed, with their files in a folder of results."""

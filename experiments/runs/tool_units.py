@@ -45,7 +45,7 @@ from vvc_nnr.experiments.records.viewer_pictures import (
     original_name,
     store_picture,
 )
-from vvc_nnr.experiments.records.weights import ADAPTED, NO_WEIGHTS
+from vvc_nnr.experiments.records.weights import NO_WEIGHTS, is_adapted
 from vvc_nnr.experiments.runs.decoded_pictures import ANCHOR_FILTERS, Coding, DecodedPictures, PictureMaker
 from vvc_nnr.experiments.runs.joint_ways import JointWays
 from vvc_nnr.experiments.runs.network_units import UnitSetup
@@ -68,7 +68,6 @@ from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
-from vvc_nnr.filters.training.adapted_stream import AdaptedBase
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -92,11 +91,13 @@ class Update:
     Attributes:
         path: Its file.
         base: The network, and which of its weights it changes.
+        weights: What rows call the weights that it makes.
         sha256: The first 16 hex digits of the SHA-256 of the base's digest and the file.
     """
 
     path: Path
     base: StateName
+    weights: str
     sha256: str
 
 
@@ -137,7 +138,7 @@ class ToolUnit:
         """Such as "kodim01, ai, QP 22, all, picture 0 to 3"."""
         last = self.start + self.count - 1
         pictures = f"picture {self.start}" + (f" to {last}" if self.count > 1 else "")
-        adapted = "".join(f", {name} adapted" for name, weights in self.networks if weights == ADAPTED)
+        adapted = "".join(f", {name} {weights}" for name, weights in self.networks if is_adapted(weights))
         return f"{self.source.name}, {self.config}, QP {self.qp}, {self.loop_filters}, {pictures}{adapted}"
 
     @property
@@ -164,11 +165,13 @@ class ToolUnit:
         source = replace(self.source, path=self.source.path.absolute())
         return replace(self, source=source, maker=self.maker.elsewhere())
 
-    def adapted(self, network: GivenNetwork, options: ToolOptions, update: Update | None = None) -> ToolUnit:
+    def adapted(
+        self, network: GivenNetwork, weights: str, options: ToolOptions, update: Update | None = None
+    ) -> ToolUnit:
         """The same pictures, filtered by a network as an update tunes it, and nothing else."""
         n_millions = self.count * self.source.format.width * self.source.format.height / 1e6
         cost_s = n_millions * filter_s(network, options)
-        networks = ((network.name, ADAPTED),)
+        networks = ((network.name, weights),)
         return replace(self, networks=networks, cost_s=cost_s, is_with_codec=False, update=update)
 
 
@@ -283,7 +286,9 @@ class ToolExperiment:
         self._states = {(state.row.network, state.row.weights): state for state in states}
         self._runners: dict[StateName, Runner] = {}
         # the last of each: decoded weights
-        self._viewed = {state.row.network: ADAPTED if options.adapt else state.row.weights for state in states}
+        self._viewed = {
+            state.row.network: options.adapted_weights[-1] if options.adapt else state.row.weights for state in states
+        }
         self._ready_for: dict[StateName, tuple[int, int]] = {}
         self._joint: dict[StateName, JointWays] = {}
         self._updates: dict[StateName, Update] = {}
@@ -352,11 +357,10 @@ class ToolExperiment:
 
     def _take(self, update: Update) -> None:
         """Brings the adapted weights of a network in the place of those for another sequence."""
-        name = (update.base[0], ADAPTED)
+        name = (update.base[0], update.weights)
         if self._updates.get(name) != update:
             base = self._states[update.base]
-            adapted = AdaptedBase(read_bytes(base.path), "hash", base.network, base.layout)
-            network = adapted.network(read_bytes(update.path))
+            network = base.adapted_base().network(read_bytes(update.path))
             self._states[name] = replace(base, network=network)
             self._updates[name] = update
             self._runners.pop(name, None)

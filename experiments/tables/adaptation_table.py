@@ -7,11 +7,11 @@ from pathlib import Path
 
 from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
-from vvc_nnr.filters.training.adaptation import Measure
-from vvc_nnr.filters.training.adapted_stream import Adaptation, AdaptedStream, MeasuredPictures, Sent, measured_db
+from vvc_nnr.filters.adaptation.options import Measure
+from vvc_nnr.filters.adaptation.stream import Adaptation, AdaptedStream, MadeUpdate, MeasuredPictures, Sent, measured_db
 
 _LEAST_STREAMS = 3
-_MEASURES: Mapping[Measure, str] = {"luma": "luma", "yuv": "YUV (6:1:1)"}
+MEASURES: Mapping[Measure, str] = {"luma": "luma", "yuv": "YUV (6:1:1)"}
 _SENT: Mapping[Sent, str] = {"nothing": "nothing", "base": "filter", "update": "filter and update"}
 
 
@@ -29,19 +29,21 @@ def adaptation_table(found: Adaptation) -> Table:
         Column("Net of the filter", "%", digits=2),
         Column("Net with the update", "%", digits=2),
         Column("Sent", text=True),
+        *([Column("Best update", text=True)] if len(set(map(_kind, found.updates))) > 1 else []),
     )
-    update = found.update
     notes = [
-        f"Update of {len(update.data)} bytes: {update.n_values} values were free, {update.n_steps} steps of tuning; "
-        f"{found.description}.",
+        *(_made(made, [Path(each.name).name for each in found.streams]) for made in found.updates),
+        f"Filters are computed by {found.description}.",
         f"Gain: mean PSNR of all pictures less that of the decoded ones; 10 bit: peak 1020. Net: the rate at equal "
-        f"{_MEASURES[found.measure]} with what is added, by the slope of the streams' rates over dB"
+        f"{MEASURES[found.measure]} with what is added, by the slope of the streams' rates over dB"
         + (", which for one stream is taken as 0.2 per dB." if len(found.streams) == 1 else "."),
     ]
     for measure in dict.fromkeys(("luma", found.measure)):
         rates = adaptation_bd_rates(found.streams, measure)
-        notes += [f"{what}: {_MEASURES[measure]} BD-rate {value:+.2f} %." for what, value in rates.items()]
-    return Table("Adapted filter", columns, tuple(map(_row, found.streams)), tuple(notes))
+        notes += [f"{what}: {MEASURES[measure]} BD-rate {value:+.2f} %." for what, value in rates.items()]
+    return Table(
+        "Adapted filter", columns, tuple(row[: len(columns)] for row in map(_row, found.streams)), tuple(notes)
+    )
 
 
 def adaptation_bd_rates(streams: Sequence[AdaptedStream], measure: Measure = "luma") -> dict[str, float]:
@@ -74,4 +76,17 @@ def _row(stream: AdaptedStream) -> tuple[Cell, ...]:
     added = (stream.added_bytes["base"], stream.added_bytes["update"])
     net = (stream.net_percent["base"], stream.net_percent["update"])
     size = (Path(stream.name).name, stream.n_bytes, stream.decoded.psnr_db[0])
-    return (*size, *gains_db, *added, *net, _SENT[stream.sent])
+    return (*size, *gains_db, *added, *net, _SENT[stream.sent], _kind(stream.made))
+
+
+def _kind(made: MadeUpdate) -> str:
+    return "own" if len(made.streams) == 1 else "shared"
+
+
+def _made(made: MadeUpdate, names: Sequence[str]) -> str:
+    update = made.tuned
+    of = "all streams" if len(made.streams) == len(names) > 1 else names[made.streams[0]]
+    return (
+        f"Update for {of}: {len(update.data)} bytes; {update.n_values} values were free, {update.n_steps} steps of "
+        "tuning."
+    )

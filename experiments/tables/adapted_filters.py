@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from vvc_nnr.experiments.records.rows import UpdateRow
-from vvc_nnr.experiments.records.weights import ADAPTED
+from vvc_nnr.experiments.records.weights import ADAPTED, ADAPTED_EACH, is_adapted
+from vvc_nnr.experiments.tables.adaptation_table import MEASURES
 from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation, Point, bd_rate_percent
 from vvc_nnr.experiments.tables.bd_rate_tables import DECISION_TITLES, RATE_COLUMNS, Notes, warning_notes
 from vvc_nnr.experiments.tables.means import (
@@ -19,14 +21,20 @@ from vvc_nnr.experiments.tables.means import (
     mean_or_none,
 )
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
-from vvc_nnr.filters.training.adapted_stream import net_percent, rate_slopes
+from vvc_nnr.filters.adaptation.options import Measure
+from vvc_nnr.filters.adaptation.stream import net_percent, rate_slopes
 
+_Tuned: TypeAlias = tuple[str, str, str]
+"""Sequence, network, and what its weights are called."""
 LENGTHS = (60, 250, 600)
 """Pictures of longer streams that carry the same update once."""
-_SENT = ("nothing", "filter", "update")
+_OF: Mapping[str, str] = {ADAPTED: "shared", ADAPTED_EACH: "each"}
+_BOTH = "auto"
+_SENT: Mapping[str, str] = {ADAPTED: "shared update", ADAPTED_EACH: "own update"}
 _COLUMNS = (
     Column("Network", text=True),
     Column("Decisions", text=True),
+    Column("Updates", text=True),
     Column("Sequence", text=True),
     Column("Sent", text=True),
     Column("Added", "byte"),
@@ -43,7 +51,7 @@ class _Curve:
         sent: What tables call it.
         points: Its points by plane.
         n_bytes: What it adds to each stream; None: that is not counted, or differs.
-        at_qps: What is sent at each QP, if the encoder chooses.
+        at_qps: What is sent at each QP, if the encoder chooses, and how many bytes, if these differ.
     """
 
     sent: str
@@ -63,38 +71,58 @@ def adapted_filters_table(
         method: Interpolation.
         notes: What is said besides.
     """
-    own = {(row.sequence, row.network): row for row in updates if row.config == results.configuration.name}
-    adapted = [variant for variant in results.variants if variant.weights == ADAPTED]
+    own: dict[_Tuned, dict[int, UpdateRow]] = {}
+    for row in updates:
+        if row.config == results.configuration.name:
+            own.setdefault((row.sequence, row.network, row.weights), {})[row.qp] = row
+    adapted = [variant for variant in results.variants if is_adapted(variant.weights)]
     rows: list[tuple[Cell, ...]] = []
     every: list[BdRate | None] = []
-    for variant in adapted if ANCHOR in results.variants else ():
+    for variants in _choices(adapted) if ANCHOR in results.variants else ():
         by_kind: dict[str, list[list[float | None]]] = {}
         for name in results.sequences:
-            for curve in _curves(results, variant, name, own[name, variant.network]):
+            tuned = [own.get((name, each.network, each.weights), {}) for each in variants]
+            if any(set(results.qps) - each.keys() for each in tuned):
+                continue
+            for curve in _curves(results, variants, name, tuned):
                 found = [_saving(results, name, plane, curve.points[plane], method) for plane in PLANES]
                 every += found
                 values = [saving.value_percent if saving else None for saving in found]
                 by_kind.setdefault(curve.sent, []).append(values)
-                rows.append((*_head(variant, name), curve.sent, curve.n_bytes, *values, curve.at_qps))
+                rows.append((*_head(variants, name), curve.sent, curve.n_bytes, *values, curve.at_qps))
         for sent, several in by_kind.items():
             means = (mean_or_none(column) for column in zip(*several, strict=True))
-            rows.append((*_head(variant, OVERALL), sent, None, *means, ""))
+            rows.append((*_head(variants, OVERALL), sent, None, *means, ""))
     if not rows:
         return None
     said = (
-        "Networks tuned to each sequence, one update for all its QPs. Filter: the network that a decoder has, which an "
+        "Networks tuned to each sequence. Updates: shared, one for all QPs; each, one for each; auto, at each QP the "
+        "one of both that is worth more. Filter: the network that a decoder has, which an "
         "update changes. Counted: with the bytes of the SEI messages, once in the stream that was coded; the network "
         "itself is named by its hash. In N pictures: the same bytes in a stream of N pictures, at the same rate and "
-        "gain. As sent: at each QP nothing, the filter, or filter and update, whichever is worth most for luma by the "
-        "slope of the sequence's rate over PSNR, all bytes counted.",
+        f"gain. As sent: at each QP nothing, the filter, or filter and update, whichever is worth most for "
+        f"{MEASURES[next(iter(updates)).measure]} by the slope of the sequence's rate over PSNR, all bytes counted.",
         "Overall: mean of the sequences' BD-rates.",
     )
     title = "BD-rate of adapted networks against all in-loop filters"
     return Table(title, _COLUMNS, tuple(rows), (*said, *notes, *warning_notes(every)))
 
 
-def _head(variant: Variant, sequence: str) -> tuple[Cell, ...]:
-    return variant.network, DECISION_TITLES[variant.way], sequence
+def _choices(adapted: Sequence[Variant]) -> Iterator[tuple[Variant, ...]]:
+    """What a network is adapted by: one kind of updates, or the best of two."""
+    several: dict[Variant, list[Variant]] = {}
+    for variant in adapted:
+        several.setdefault(variant._replace(weights=""), []).append(variant)
+    for own in several.values():
+        yield from ((each,) for each in own)
+        if len(own) > 1:
+            yield tuple(own)
+
+
+def _head(variants: Sequence[Variant], sequence: str) -> tuple[Cell, ...]:
+    first = variants[0]
+    of = _OF[first.weights] if len(variants) == 1 else _BOTH
+    return first.network, DECISION_TITLES[first.way], of, sequence
 
 
 def _saving(
@@ -105,44 +133,60 @@ def _saving(
     return bd_rate_percent(anchor, points, method) if anchor and points else None
 
 
-def _curves(results: ToolResults, adapted: Variant, name: str, update: UpdateRow) -> Iterator[_Curve]:
-    """What may be sent for a sequence."""
-    base = adapted._replace(weights=update.base)
-    n_filter, n_all = update.n_filter_bytes, update.n_filter_bytes + update.n_update_bytes
+def _curves(
+    results: ToolResults, variants: Sequence[Variant], name: str, tuned: Sequence[Mapping[int, UpdateRow]]
+) -> Iterator[_Curve]:
+    """What may be sent for a sequence, with one kind of updates; with two what is sent where they compete."""
+    first = next(iter(tuned[0].values()))
+    base = variants[0]._replace(weights=first.base)
+    filter_bytes = {qp: row.n_filter_bytes for qp, row in tuned[0].items()}
 
-    def curve(sent: str, variant: Variant, n_bytes: int | None = None, length: int = update.n_pictures) -> _Curve:
-        extra_kbit = 8 * (n_bytes or 0) / length / 1000
+    def curve(
+        sent: str, variant: Variant, counted: Mapping[int, int] | None = None, length: int = first.n_pictures
+    ) -> _Curve:
+        extra_kbit = {qp: 8 * (counted[qp] if counted else 0) / length / 1000 for qp in results.qps}
         points = {plane: results.curve((name,), variant, plane, extra_kbit) for plane in PLANES}
-        return _Curve(sent, points, n_bytes)
+        numbers = [counted[qp] for qp in results.qps] if counted else []
+        is_one = len(set(numbers)) == 1
+        return _Curve(sent, points, numbers[0] if is_one else None, "" if is_one else ", ".join(map(str, numbers)))
 
-    def chosen(sent: str, length: int = update.n_pictures) -> _Curve:
-        with_filter, with_update = curve("", base, n_filter, length), curve("", adapted, n_all, length)
-        return _as_sent(sent, (curve("", ANCHOR), with_filter, with_update))
+    def chosen(sent: str, length: int = first.n_pictures) -> _Curve:
+        with_update = [
+            curve(_SENT[each.weights], each, all_bytes, length)
+            for each, all_bytes in zip(variants, every_bytes, strict=True)
+        ]
+        return _as_sent(
+            sent, (curve("nothing", ANCHOR), curve("filter", base, filter_bytes, length), *with_update), first.measure
+        )
 
-    yield curve("filter", base)
-    yield curve("filter, counted", base, n_filter)
-    yield curve("adapted", adapted)
-    yield curve("adapted, counted", adapted, n_all)
-    yield from (curve(f"adapted, in {length} pictures", adapted, n_all, length) for length in LENGTHS)
+    every_bytes = [{qp: row.n_filter_bytes + row.n_update_bytes for qp, row in rows.items()} for rows in tuned]
+    if len(variants) == 1:
+        (adapted,), (all_bytes,) = variants, every_bytes
+        yield curve("filter", base)
+        yield curve("filter, counted", base, filter_bytes)
+        yield curve("adapted", adapted)
+        yield curve("adapted, counted", adapted, all_bytes)
+        yield from (curve(f"adapted, in {length} pictures", adapted, all_bytes, length) for length in LENGTHS)
     yield chosen("as sent")
     yield from (chosen(f"as sent, in {length} pictures", length) for length in LENGTHS)
 
 
-def _as_sent(sent: str, candidates: Sequence[_Curve]) -> _Curve:
-    """At each QP the candidate that is worth most, by luma."""
-    luma = [each.points["y"] for each in candidates]
-    rates, psnrs_db = zip(*luma[0], strict=True)
+def _as_sent(sent: str, candidates: Sequence[_Curve], measure: Measure) -> _Curve:
+    """At each QP the candidate that is worth most, by luma or by what all planes have together."""
+    plane: PlaneOrAll = "y" if measure == "luma" or not candidates[0].points["yuv"] else "yuv"
+    deciding = [each.points[plane] for each in candidates]
+    rates, psnrs_db = zip(*deciding[0], strict=True)
     slopes = rate_slopes(rates, psnrs_db)
     best = []
     for place, (slope, rate, psnr_db) in enumerate(zip(slopes, rates, psnrs_db, strict=True)):
-        own = (points[place] for points in luma)
+        own = (points[place] for points in deciding)
         nets = [net_percent(_gain(each[1], psnr_db), each[0] - rate, slope, rate) for each in own]
         best.append(nets.index(min(nets)))
     points = {
         plane: [candidates[which].points[plane][place] for place, which in enumerate(best)] if points else []
         for plane, points in candidates[0].points.items()
     }
-    return _Curve(sent, points, None, ", ".join(_SENT[which] for which in best))
+    return _Curve(sent, points, None, ", ".join(candidates[which].sent for which in best))
 
 
 def _gain(psnr_db: float, before_db: float) -> float:

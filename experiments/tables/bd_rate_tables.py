@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.rows import DECIDED_WAYS, NetworkRow, Way
-from vvc_nnr.experiments.records.weights import ADAPTED, ORIGINAL
+from vvc_nnr.experiments.records.weights import ORIGINAL, is_adapted
 from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation, bd_psnr_db, bd_rate_percent
 from vvc_nnr.experiments.tables.means import (
     ANCHOR,
@@ -121,7 +121,8 @@ def stream_lengths(variant: Variant) -> tuple[StreamLength, ...]:
 
     What an adapted network sends is another table's subject (`adapted_filters`).
     """
-    return STREAM_LENGTHS if variant.network and variant.weights not in (ORIGINAL, ADAPTED) else (None,)
+    is_coded = variant.network and variant.weights != ORIGINAL and not is_adapted(variant.weights)
+    return STREAM_LENGTHS if is_coded else (None,)
 
 
 def _comparisons(results: ToolResults) -> list[Comparison]:
@@ -164,7 +165,7 @@ def complexity_table(results: ToolResults, notes: Notes) -> Table:
         Column("Of float32", "%", digits=1),
         *(Column(f"{time}, {way}", "%", digits=0) for time in ("EncT", "DecT") for way in _TIMED_WAYS.values()),
     )
-    rows = [_complexity_cells(results, row) for row in results.networks.values() if row.weights != ADAPTED]
+    rows = [_complexity_cells(results, row) for row in results.networks.values() if not is_adapted(row.weights)]
     counted = (
         "Complexity: multiplications with addition of all convolutions and matrix products, counted in a forward pass "
         "of the module that ran, per luma sample of a 4:2:0 picture; chroma is in it. Size: the whole file, with names "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, DECIDED_WAYS, ImageMethod, NetworkRow
-from vvc_nnr.experiments.records.weights import ADAPTED, ORIGINAL, weights_title
+from vvc_nnr.experiments.records.weights import ORIGINAL, is_adapted, weights_title
 from vvc_nnr.experiments.tables.bd_rate import Interpolation, Point, bd_rate_percent
 from vvc_nnr.experiments.tables.bd_rate_tables import (
     PLANE_HEADS,
@@ -188,7 +188,7 @@ def weights_table(results: ToolResults, savings: Savings, method: Interpolation,
 
 def coded_variants(results: ToolResults) -> list[Variant]:
     """The variants with decoded weights whose network was run as trained as well."""
-    is_coded = [variant.network != "" and variant.weights not in (ORIGINAL, ADAPTED) for variant in results.tests]
+    is_coded = [v.network != "" and v.weights != ORIGINAL and not is_adapted(v.weights) for v in results.tests]
     return [v for v, coded in zip(results.tests, is_coded, strict=True) if coded and _original(v) in results.tests]
 
 

@@ -177,7 +177,11 @@ class ToolResults:
         return None if grid is None else number(grid.mean(sequences, qps))
 
     def curve(
-        self, sequences: Sequence[str], variant: Variant, plane: PlaneOrAll, extra_kbit: float = 0.0
+        self,
+        sequences: Sequence[str],
+        variant: Variant,
+        plane: PlaneOrAll,
+        extra_kbit: float | Mapping[int, float] = 0.0,
     ) -> list[Point]:
         """(kbit per picture, dB) at each QP, means over the sequences that have the plane.
 
@@ -185,7 +189,7 @@ class ToolResults:
             sequences: One for its own curve.
             variant: How the pictures are made.
             plane: What is scored.
-            extra_kbit: What each picture carries besides, such as its share of the network.
+            extra_kbit: What each picture carries besides, such as its share of the network; or that by QP.
         """
         if (variant, "kbit") not in self.grids or not sequences:
             return []
@@ -194,7 +198,8 @@ class ToolResults:
         for qp in self.qps:
             scored = [name for name in sequences if not math.isnan(scores.values[name][qp])]
             if scored:
-                points.append((rates.mean(scored, [qp]) + extra_kbit, scores.mean(scored, [qp])))
+                extra = extra_kbit[qp] if isinstance(extra_kbit, Mapping) else extra_kbit
+                points.append((rates.mean(scored, [qp]) + extra, scores.mean(scored, [qp])))
         return points
 
     def time_percent(self, sequences: Iterable[str], variant: Variant, side: Side) -> float | None:

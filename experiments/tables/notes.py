@@ -9,7 +9,7 @@ from vvc_nnr.codec.configuration import Configuration
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import NetworkRow
-from vvc_nnr.experiments.records.weights import ADAPTED, ORIGINAL, is_file
+from vvc_nnr.experiments.records.weights import ORIGINAL, is_adapted, is_file
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.means import ToolResults
 from vvc_nnr.experiments.tables.table import Table
@@ -28,8 +28,9 @@ LOOP_FILTER_TITLES: dict[LoopFilters, str] = {
 SEEDS_NOTE = "Seeds: nothing in this run is random."
 _ADAPTED_SEEDS_NOTE = "Seeds: networks are adapted with seed 0; nothing else in this run is random."
 ADAPTED_NOTE = (
-    "Adapted, not counted: the network tuned to each sequence, one update for all QPs, as a decoder makes it from base "
-    "and update. Neither the update's bits nor the time of tuning count here; table adapted_filters counts the bits."
+    "Adapted, not counted: the network tuned to each sequence, by one update for all QPs or by one at each QP, as a "
+    "decoder makes it from base and update. Neither the updates' bits nor the time of tuning count here; table "
+    "adapted_filters counts the bits."
 )
 DECISIONS_NOTE = (
     "Decisions on: strength per component, scale (or off) per block of 64 or 128, chosen against the original; "
@@ -59,7 +60,7 @@ def _originals_notes(conventions: Conventions) -> tuple[str, ...]:
 def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...]:
     """The notes of every table of the tool-by-tool experiment."""
     places = dict.fromkeys((row.network, row.place) for row in results.networks.values())
-    has_adapted = any(variant.weights == ADAPTED for variant in results.variants)
+    has_adapted = any(is_adapted(variant.weights) for variant in results.variants)
     has_decisions = any(variant.way in ("decisions", "wiener") for variant in results.variants)
     return (
         *(f"{network} {_PLACES[place]}." for network, place in places if place in _PLACES),

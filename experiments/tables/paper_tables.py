@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageMethod, NetworkRow
-from vvc_nnr.experiments.records.weights import ADAPTED, ORIGINAL, weights_title
+from vvc_nnr.experiments.records.weights import ORIGINAL, is_adapted, weights_title
 from vvc_nnr.experiments.tables.means import (
     ANCHOR,
     CTC_CLASSES,
@@ -132,7 +132,7 @@ def size_table(networks: Iterable[NetworkRow]) -> Table:
     ratio = PAPER_ORIGINAL_KB / PAPER_COMPRESSED_KB
     theirs = ("paper", None, "uniform", 8, str(PAPER_ORIGINAL_KB), str(PAPER_COMPRESSED_KB), ratio)
     rows = list(dict.fromkeys(networks))
-    compressed = [row for row in rows if row.weights not in (ORIGINAL, ADAPTED)]
+    compressed = [row for row in rows if row.weights != ORIGINAL and not is_adapted(row.weights)]
     notes = (
         "1 KB = 1024 bytes, as in the paper (781 KB = 200,000 float32). Sizes are of whole files, "
         "with names, shapes and ranges.",
@@ -263,7 +263,8 @@ def _score_table(
 
 def _weights(results: ToolResults) -> list[str]:
     """The weights besides those as trained and adapted ones, in the order of the tables."""
-    return list(dict.fromkeys(weights for _, weights in results.networks if weights not in (ORIGINAL, ADAPTED)))
+    every = dict.fromkeys(weights for _, weights in results.networks)
+    return [weights for weights in every if weights != ORIGINAL and not is_adapted(weights)]
 
 
 def _score_columns(unit: str, digits: int, difference_digits: int, weights: Sequence[str]) -> tuple[Column, ...]:

@@ -359,7 +359,7 @@ def read_tools(folder: Path) -> StoredTools:
         and (
             row.way == "codec"
             or (row.network, row.weights, row.network_sha256, row.loop_filters) in used
-            or (row.config, row.sequence, row.network, row.weights, row.network_sha256) in adapted
+            or (row.config, row.sequence, row.network, row.weights, row.qp, row.network_sha256) in adapted
         )
     )
     return StoredTools(rows, found.header, last_run, networks, read_networks(folder), asked.interpolation, updates)

@@ -15,8 +15,8 @@ from vvc_nnr.codec.sei import sei_messages
 from vvc_nnr.codec.stream_filters import listed_messages
 from vvc_nnr.compress import compress
 from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.filters.adaptation import stream as adapted_stream
 from vvc_nnr.filters.bundled import name_by_hash, network_path
-from vvc_nnr.filters.training import adapted_stream
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter
 
@@ -57,7 +57,7 @@ def adapted(capsys: pytest.CaptureFixture[str], folder: Path, *words: str | Path
 @pytest.mark.parametrize("base", ["hash", "stream"])
 def test_a_decoder_alone_gives_the_pictures_that_the_encoder_measured(folder, tmp_path, capsys, base):
     """With so many pictures to come that the update pays."""
-    outputs = [tmp_path / name for name in ("b_27.266", "b_37.266", "update.nnc")]
+    outputs = [tmp_path / name for name in ("b_27.266", "b_37.266", "u_27.nnc", "u_37.nnc")]
     written = [word for path in outputs for word in ("-o", path)]
     inputs = [folder / "a_27.266", folder / "a_37.266"]
     found = adapted(capsys, folder, *inputs, *written, "--pictures", "1000000", "--base", base)
@@ -74,9 +74,31 @@ def test_a_decoder_alone_gives_the_pictures_that_the_encoder_measured(folder, tm
         assert [each.base_flag for each in networks] == [True, False]
         assert networks[0].payload_byte == (own if base == "stream" else b"")
         assert networks[0].uri == (name_by_hash(own) if base == "hash" else "")
-        assert networks[1].payload_byte == outputs[2].read_bytes()
-    assert found["update_bytes"] == outputs[2].stat().st_size
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b_27.266", "b_37.266", "f.y4m", "update.nnc"]
+        update = path.with_name(path.name.replace("b_", "u_")).with_suffix(".nnc")
+        assert networks[1].payload_byte == update.read_bytes()
+        assert each["update_bytes"] == update.stat().st_size
+        assert not each["update_is_shared"]
+    assert [each["streams"] for each in found["updates"]] == [[str(path)] for path in inputs]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*(path.name for path in outputs), "f.y4m"])
+
+
+def test_streams_share_an_update_or_have_what_is_worth_more(folder, tmp_path, capsys):
+    """What an update is worth at each QP: of both kinds of them the better one is measured and written."""
+    inputs, more = [folder / "a_27.266", folder / "a_37.266"], ["--pictures", "1000000"]
+    shared = adapted(capsys, folder, *inputs, "-o", tmp_path / "u.nnc", "--updates", "shared", *more)
+    (made,) = shared["updates"]
+    assert made["streams"] == [str(path) for path in inputs]
+    assert made["n_bytes"] == (tmp_path / "u.nnc").stat().st_size
+    files = [word for qp in (27, 37) for word in ("-o", tmp_path / f"u_{qp}.nnc")]
+    each = adapted(capsys, folder, *inputs, *files, *more)
+    best = adapted(capsys, folder, *inputs, *files, "--updates", "auto", *more)
+    assert len(best["updates"]) == 3
+    kinds = {False: each, True: shared}
+    for place, stream in enumerate(best["streams"]):
+        nets = {kind: found["streams"][place]["net_percent"]["update"] for kind, found in kinds.items()}
+        assert stream["update_is_shared"] == (nets[True] < nets[False])
+        assert stream["net_percent"]["update"] == min(nets.values())
+        assert (tmp_path / f"u_{(27, 37)[place]}.nnc").stat().st_size == stream["update_bytes"]
 
 
 def test_an_update_file_makes_the_network_that_it_is_of(folder, tmp_path, capsys):
@@ -119,6 +141,10 @@ def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, capsys, monkeypatch):
         (["-o", "{t}/b.266"], "missing: INPUT"),
         (["{a}", "{a}", "-o", "{t}/b.266"], "1 streams for 2 inputs"),
         (["{a}", "-o", "{t}/u.nnc", "-o", "{t}/v.nnc"], "2 .nnc files"),
+        (["{a}", "{a}", "-o", "{t}/u.nnc"], "1 .nnc files, with --updates each and 2 inputs; must be 2"),
+        (["{a}", "{a}", "-o", "{t}/u.nnc", "-o", "{t}/v.nnc", "--updates", "shared"], "must be 1, one for each"),
+        (["{a}", "-o", "{t}/b.y4m"], "b.y4m: must be a VVC stream (.266) or a file for an update"),
+        (["{a}", "-o", "{t}/b.266", "--steps", "20", "--budget", "5"], "--budget: 5 minutes, with --steps: 20"),
         (["{a}", "-o", "{t}/b.266", "--steps", "1"], "--steps: 1; must be 10"),
         (["{a}", "-o", "{t}/b.266", "--free", "heads"], "--free"),
         (["{a}", "-o", "-"], "--folder"),
@@ -192,7 +218,19 @@ def test_an_onnx_model_is_adapted_and_a_decoder_gives_its_pictures(folder, tmp_p
     outputs = [word for qp in (27, 37) for word in ("-o", tmp_path / f"b_{qp}.266")]
     coded = ["--base-output", tmp_path / "their.nnc"] if base == "hash" else []
     inputs = [folder / "a_27.266", folder / "a_37.266"]
-    words = [*inputs, *outputs, "-o", tmp_path / "update.nnc", "--layout", LAYOUT, "--base", base, *coded]
+    words = [
+        *inputs,
+        *outputs,
+        "--updates",
+        "shared",
+        "-o",
+        tmp_path / "update.nnc",
+        "--layout",
+        LAYOUT,
+        "--base",
+        base,
+        *coded,
+    ]
     found = adapted(capsys, folder, *words, "--pictures", "100000000", model=str(model))
     assert "float32" in found["inference"]
     for qp, stream in zip((27, 37), found["streams"], strict=True):
@@ -202,6 +240,10 @@ def test_an_onnx_model_is_adapted_and_a_decoder_gives_its_pictures(folder, tmp_p
         if base == "hash":
             assert main(command) == 2
             assert "is not in the stream, but at 'ni:///sha-256-128;" in capsys.readouterr().err
+            wrong = network_path("inloop-vlop")
+            assert main([*command, "--base", str(wrong)]) == 2
+            said = f"; what was given is {name_by_hash(wrong.read_bytes())}, another one"
+            assert said in capsys.readouterr().err
             command += ["--base", str(tmp_path / "their.nnc")]
         assert main(command) == 0
         assert json.loads(capsys.readouterr().out)["output_md5"] == stream["output_md5"]

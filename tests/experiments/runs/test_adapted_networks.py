@@ -29,10 +29,10 @@ from vvc_nnr.experiments.runs import adaptation_units
 from vvc_nnr.experiments.runs.tool_by_tool import plan_tool_by_tool, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.stored import load
+from vvc_nnr.filters.adaptation.stream import AdaptedBase, RunAs, adapt_streams
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.in_stream import strength_qps
 from vvc_nnr.filters.inference.runner import Runner
-from vvc_nnr.filters.training.adapted_stream import AdaptedBase, RunAs, adapt_streams
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source, open_source
@@ -66,7 +66,13 @@ def clips(tmp_path_factory: pytest.TempPathFactory, real_pictures: Callable[...,
 @pytest.fixture(scope="module")
 def options() -> ToolOptions:
     return ToolOptions(
-        qps=(32, 37), configs=("ldb",), networks=["inloop-vlop"], adapt=True, adapt_steps=10, n_threads=1
+        qps=(32, 37),
+        configs=("ldb",),
+        networks=["inloop-vlop"],
+        adapt=True,
+        adapt_updates="shared",
+        adapt_steps=10,
+        n_threads=1,
     )
 
 
@@ -85,6 +91,12 @@ def rows_of(folder: Path) -> list[tuple[object, ...]]:
 
 def updates_of(folder: Path) -> tuple[UpdateRow, ...]:
     return read_rows(folder / UPDATES, UpdateRow).rows
+
+
+def one_of(updates: tuple[UpdateRow, ...]) -> UpdateRow:
+    """The one update that all QPs share."""
+    (found,) = {replace(row, qp=0) for row in updates}
+    return found
 
 
 def files(folder: Path) -> dict[str, bytes | None]:
@@ -133,7 +145,7 @@ def test_adapted_rows_and_bytes_are_those_of_the_command_adapt(
 ) -> None:
     options = replace(options, qps=(27, 37), adapt_steps=20, adapt_pictures=10**6, precision="int8")
     run_tool_by_tool(clips[:1], tmp_path / "out", options, PROVENANCE, cache=cache)
-    (update,) = updates_of(tmp_path / "out")
+    update = one_of(updates_of(tmp_path / "out"))
     data = (tmp_path / "out" / "networks" / update.file).read_bytes()
     rows = [row for row in read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows if row.weights == "adapted"]
     assert len(rows) == 2 * N_PICTURES
@@ -227,23 +239,24 @@ def test_tables_count_the_update_and_send_nothing_where_nothing_pays(
     options = replace(options, qps=(22, 27, 32, 37), adapt_pictures=10**6, decisions="on")
     tables = run_tool_by_tool(clips[:1], tmp_path / "out", options, PROVENANCE, cache=cache)
     table = tables["adapted_filters_ldb"]
-    (update,) = updates_of(tmp_path / "out")
+    assert {row[2] for row in table.rows} == {"shared"}
+    update = one_of(updates_of(tmp_path / "out"))
     for decisions in ("off", "on"):
-        rows = {row[3]: row for row in table.rows if row[1:3] == (decisions, "long")}
+        rows = {row[4]: row for row in table.rows if row[1:4] == (decisions, "shared", "long")}
         assert list(rows) == KINDS
-        luma = {kind: row[5] for kind, row in rows.items()}
+        luma = {kind: row[6] for kind, row in rows.items()}
         assert luma["adapted"] < luma["adapted, in 600 pictures"] < luma["adapted, in 60 pictures"]
         assert luma["adapted, in 60 pictures"] < luma["adapted, counted"]
         assert luma["adapted"] < luma["filter"]
         assert luma["as sent"] == 0 < luma["adapted, counted"]
-        assert rows["as sent"][9] == "nothing, nothing, nothing, nothing"
+        assert rows["as sent"][10] == "nothing, nothing, nothing, nothing"
         for length in (60, 250, 600):
             # Streams choose one by one, by the slope of their rates: together a little off the best.
             assert luma[f"as sent, in {length} pictures"] <= min(0, luma[f"adapted, in {length} pictures"]) + 0.05
-        assert rows["filter, counted"][4] == update.n_filter_bytes
-        assert rows["adapted, counted"][4] == update.n_filter_bytes + update.n_update_bytes
-        overall = {row[3]: row[5:9] for row in table.rows if row[1:3] == (decisions, "Overall")}
-        assert overall == {kind: row[5:9] for kind, row in rows.items()}
+        assert rows["filter, counted"][5] == update.n_filter_bytes
+        assert rows["adapted, counted"][5] == update.n_filter_bytes + update.n_update_bytes
+        overall = {row[4]: row[6:10] for row in table.rows if row[1:4] == (decisions, "shared", "Overall")}
+        assert overall == {kind: row[6:10] for kind, row in rows.items()}
     assert {row[1] for row in tables["bd_rate_ldb"].rows} == {"file (NNC)", "adapted, not counted"}
     assert "Adapted, not counted" in " ".join(tables["bd_rate_ldb"].notes)
     assert not any("adapted" in str(row) for name in ("table1_size", "complexity_ldb") for row in tables[name].rows)
@@ -256,7 +269,7 @@ def test_tables_count_the_update_and_send_nothing_where_nothing_pays(
     write_report(tmp_path / "out", tmp_path / "report.html")
     assert "adapted, in 250 pictures" in (tmp_path / "report.html").read_text()
     assert all(finding.label.count("adapted") == 0 for finding in section.findings)
-    plain = replace(options, adapt=False, adapt_steps=None, adapt_pictures=None)
+    plain = replace(options, adapt=False, adapt_updates=None, adapt_steps=None, adapt_pictures=None)
     tables = run_tool_by_tool(clips[:1], tmp_path / "out", plain, PROVENANCE, cache=cache)
     assert "adapted_filters_ldb" not in tables
     assert not any("adapted" in str(row) for name in ("bd_rate_ldb", "worse_ldb") for row in tables[name].rows)
@@ -268,7 +281,7 @@ def test_other_qps_make_another_update(
 ) -> None:
     shutil.copytree(whole, tmp_path / "out")
     run_tool_by_tool(clips[1:], tmp_path / "out", replace(options, qps=(27, 32, 37)), PROVENANCE, cache=cache)
-    (update,) = updates_of(tmp_path / "out")
+    update = one_of(updates_of(tmp_path / "out"))
     assert update.file not in {each.file for each in updates_of(whole)}
     shown = load(tmp_path / "out").tool_by_tool
     adapted = shown[shown["weights"] == "adapted"]
@@ -289,11 +302,12 @@ def test_networks_of_ones_own_are_adapted(clips: list[Source], cache: Path, tmp_
         configs=("ldb",),
         networks=[f"{tmp_path / 'nets.py'}:Net"],
         adapt=True,
+        adapt_updates="shared",
         adapt_steps=10,
         n_threads=1,
     )
     run_tool_by_tool(clips[1:], tmp_path / "out", options, PROVENANCE, cache=cache)
-    (update,) = updates_of(tmp_path / "out")
+    update = one_of(updates_of(tmp_path / "out"))
     assert (update.network, update.base, update.n_filter_bytes > 60) == ("Net", "nnc", True)
     rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
     luma = {(row.weights, row.qp, row.picture): row.psnr_y_db for row in rows if row.network == "Net"}
@@ -322,8 +336,9 @@ def test_what_cannot_be_adapted_is_refused_before_anything_is_coded(
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
         assert said in err
-    assert main([*words[:-1], "--adapt-pictures", "60"]) == 2
-    assert "--adapt-pictures: 60; is of adapted networks" in capsys.readouterr().err
+    for flag, value in (("--adapt-pictures", "60"), ("--adapt-updates", "each"), ("--adapt-measure", "yuv")):
+        assert main([*words[:-1], flag, value]) == 2
+        assert f"{flag}: {value}; is of adapted networks" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -344,9 +359,56 @@ def test_pictures_that_were_decoded_elsewhere_are_adapted_to(
         f"{clips[1].path.parent}/{{sequence}}.y4m",
     ]
     words += ["--streams", f"{tmp_path}/{{sequence}}_{{qp}}.266", "--config", "ldb", "--networks", "inloop-vlop"]
-    where = ["--out", str(tmp_path / "out"), "--adapt", "--adapt-steps", "10", "--workers", "1", "--threads", "1"]
+    where = [
+        "--out",
+        str(tmp_path / "out"),
+        "--adapt",
+        "--adapt-updates",
+        "shared",
+        "--adapt-steps",
+        "10",
+        "--workers",
+        "1",
+        "--threads",
+        "1",
+    ]
     assert main(["experiment", "tool-by-tool", *words, *where]) == 0
     assert "adapted, not counted" in capsys.readouterr().out
-    (update,) = updates_of(tmp_path / "out")
+    update = one_of(updates_of(tmp_path / "out"))
     rows = [row for row in read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows if row.weights == "adapted"]
     assert [(row.qp, row.network_sha256) for row in rows] == [(qp, update.network_sha256) for qp in (32, 37)]
+
+
+def test_each_qp_has_an_update_of_its_own_or_what_is_worth_more(
+    clips: list[Source], options: ToolOptions, cache: Path, tmp_path: Path
+) -> None:
+    """With auto both kinds are made; at each QP the better is sent, and the table counts the bytes of each QP."""
+    qps = (22, 27, 32, 37)
+    options = replace(options, qps=qps, adapt_updates="auto", adapt_pictures=10**5, adapt_measure="yuv")
+    units = [unit.name for unit in plan_tool_by_tool(clips[:1], options)]
+    assert [name for name in units if "tuned" in name] == [
+        *(f"long, ldb, QP {qp}, inloop-vlop tuned" for qp in qps),
+        "long, ldb, inloop-vlop tuned",
+    ]
+    assert sum("adapted" in name for name in units) == 2 * len(qps)
+    tables = run_tool_by_tool(clips[:1], tmp_path / "out", options, PROVENANCE, cache=cache)
+    updates = updates_of(tmp_path / "out")
+    assert {row.measure for row in updates} == {"yuv"}
+    own = [row for row in updates if row.weights == "adapted-each"]
+    assert ([row.qp for row in own], len({row.file for row in own})) == (list(qps), len(qps))
+    assert len({row.file for row in updates}) == len(qps) + 1
+    rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
+    made = {(row.weights, row.qp): row.network_sha256 for row in rows if row.weights.startswith("adapted")}
+    assert made == {(row.weights, row.qp): row.network_sha256 for row in updates}
+    by_kind = {(row[2], row[4]): row for row in tables["adapted_filters_ldb"].rows if row[3] == "long"}
+    n_bytes = [row.n_filter_bytes + row.n_update_bytes for row in own]
+    assert by_kind["each", "adapted, counted"][10] == ", ".join(map(str, n_bytes))
+    assert by_kind["each", "adapted, counted"][5] is None
+    assert [sent for kind, sent in by_kind if kind == "auto"] == [kind for kind in KINDS if kind.startswith("as sent")]
+    sent = {kind: by_kind[kind, "as sent, in 600 pictures"] for kind in ("shared", "each", "auto")}
+    assert set(sent["auto"][10].split(", ")) <= {"nothing", "filter", "shared update", "own update"}
+    assert sent["auto"][9] <= min(sent["shared"][9], sent["each"][9]) + 0.05  # by YUV
+    section = read_sections(tmp_path / "out")[0]
+    labels = section.charts[0].charts[0].labels
+    assert [label.rpartition(" ")[2] for label in labels] == ["shared", "each", "auto"]
+    assert load(tmp_path / "out").tables()["adapted_filters_ldb"] == tables["adapted_filters_ldb"]

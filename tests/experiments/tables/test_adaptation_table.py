@@ -7,7 +7,8 @@ import math
 import pytest
 
 from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates
-from vvc_nnr.filters.training.adapted_stream import AdaptedStream, MeasuredPictures
+from vvc_nnr.filters.adaptation.stream import AdaptedStream, MadeUpdate, MeasuredPictures
+from vvc_nnr.filters.adaptation.tuning import TunedUpdate
 
 
 def stream(n_bytes: int, psnr_db: float) -> AdaptedStream:
@@ -15,7 +16,8 @@ def stream(n_bytes: int, psnr_db: float) -> AdaptedStream:
     decoded, base, adapted = (MeasuredPictures((psnr_db + gain_db, 40, 40), b"") for gain_db in (0, 0.1, 0.2))
     added = {"nothing": 0, "base": n_bytes // 100, "update": n_bytes // 100}
     net = dict.fromkeys(added, 0.0)
-    return AdaptedStream("a.266", 9, n_bytes, 0.2, decoded, base, adapted, added, net, "nothing", b"")
+    made = MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))
+    return AdaptedStream("a.266", 9, n_bytes, 0.2, decoded, base, adapted, added, net, "nothing", b"", made)
 
 
 def test_bd_rates_with_and_without_what_is_added() -> None:

@@ -13,25 +13,11 @@ import torch
 
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import InputError, UnsupportedError
-from vvc_nnr.filters.bundled import HASH_NAME, name_by_hash, network_by_hash, network_path
-from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
-from vvc_nnr.filters.networks.layout import parse_layout
-from vvc_nnr.filters.networks.planes import pack
-from vvc_nnr.filters.training import adaptation
-from vvc_nnr.filters.training.adaptation import (
-    CROP,
-    AdaptationTask,
-    AdaptOptions,
-    Differences,
-    LearningPicture,
-    TunedFilter,
-    _drawn_crop,
-    coded_levels,
-    plane_weights,
-    tune,
-)
-from vvc_nnr.filters.training.adapted_stream import (
+from vvc_nnr.filters.adaptation import tuning as adaptation
+from vvc_nnr.filters.adaptation.options import AdaptOptions
+from vvc_nnr.filters.adaptation.stream import (
     DB_PER_LOSS,
+    MadeUpdate,
     MeasuredPictures,
     RunAs,
     _with_best,
@@ -40,11 +26,24 @@ from vvc_nnr.filters.training.adapted_stream import (
     net_percent,
     rate_slopes,
 )
-from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT
+from vvc_nnr.filters.adaptation.tuned_filter import CROP, LearningPicture, TunedFilter
+from vvc_nnr.filters.adaptation.tuning import (
+    AdaptationTask,
+    Differences,
+    TunedUpdate,
+    _drawn_crop,
+    coded_levels,
+    plane_weights,
+    tune,
+)
+from vvc_nnr.filters.bundled import HASH_NAME, name_by_hash, network_by_hash, network_path
+from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
+from vvc_nnr.filters.networks.layout import parse_layout
+from vvc_nnr.filters.networks.planes import pack
 from vvc_nnr.filters.zoo import network_tensors
 
 TAIL = ("tail.weight", "tail.bias")
-OPTIONS = AdaptOptions(n_steps=20, batch_size=4)
+OPTIONS = AdaptOptions(n_steps=20, batch_size=4, chroma_weight=0.1)
 
 
 @pytest.fixture
@@ -109,7 +108,15 @@ def test_all_is_free_and_nothing_is_refused(network):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"budget_min": 0.0}, {"n_steps": 1}, {"batch_size": 0}, {"chroma_weight": 2.0}, {"n_pictures": 0}],
+    [
+        {"updates": "all"},
+        {"budget_min": 0.0},
+        {"budget_min": 1.0, "n_steps": 20},
+        {"n_steps": 1},
+        {"batch_size": 0},
+        {"chroma_weight": 2.0},
+        {"n_pictures": 0},
+    ],
 )
 def test_options_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
@@ -269,6 +276,11 @@ def test_a_tuning_that_was_cut_off_goes_on_to_the_same_update(network, pictures,
     assert tune(network, arrays, pictures, OPTIONS, 1e-5, tmp_path / "cut").data == whole.data
     with pytest.raises(InputError, match="another run"):
         tune(network, arrays, pictures, replace(OPTIONS, free=("tail",)), 1e-5, tmp_path / "cut")
+    with pytest.raises(InputError, match="another run; n_steps 20, now 40"):
+        tune(network, arrays, pictures, replace(OPTIONS, n_steps=40), 1e-5, tmp_path / "cut")
+    (tmp_path / "cut" / "plan.json").unlink()
+    with pytest.raises(InputError, match=r"holds checkpoints, but no plan\.json"):
+        tune(network, arrays, pictures, OPTIONS, 1e-5, tmp_path / "cut")
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -419,7 +431,7 @@ def test_modules_that_fail_or_look_at_whole_pictures_are_refused():
 
 def test_what_decides_is_luma_or_yuv():
     """By YUV a gain of chroma alone is worth bytes, and the loss is YUV's: a per cent of it is a per cent of each."""
-    assert AdaptOptions().learnt_chroma_weight == DEFAULT_CHROMA_WEIGHT
+    assert AdaptOptions().learnt_chroma_weight == 0.02
     assert AdaptOptions(measure="yuv").learnt_chroma_weight == pytest.approx(1 / 6)
     assert AdaptOptions(measure="yuv", chroma_weight=0.5).learnt_chroma_weight == 0.5
     with pytest.raises(InputError, match="measure: 'chroma'; must be luma or yuv"):
@@ -429,7 +441,8 @@ def test_what_decides_is_luma_or_yuv():
     before, after = (MeasuredPictures((40.0, 40.0 + by, 40.0 + by), b"") for by in (0.0, 0.8))
     data = {"nothing": b"", "base": bytes(10), "update": bytes(20)}
     stream = SimpleNamespace(data=b"", output_order=[0])
-    sent = [_with_best(stream, (before, before, after), data, 0.2, 1000.0, each).sent for each in ("luma", "yuv")]
+    made = (stream, (before, before, after), data, 0.2, 1000.0)
+    sent = [_with_best(*made, each, MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))).sent for each in ("luma", "yuv")]
     assert sent == ["nothing", "update"]
 
 

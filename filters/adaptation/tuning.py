@@ -1,4 +1,4 @@
-"""A filter tuned to one sequence: what of it is free, how that learns, and how the difference becomes few bytes.
+"""A filter tuned to one sequence: how what is free learns, and how the difference becomes few bytes.
 
 ```
  decoded pictures ─┐
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,41 +29,23 @@ from torch.func import functional_call
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.bitstream.qp import qp_limits, step_size
 from vvc_nnr.coding.update import apply_update, code_update
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError
+from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import make_folder, read_bytes, write_file
-from vvc_nnr.filters.in_stream import check_said_by_messages
-from vvc_nnr.filters.inference.runner import Runner
+from vvc_nnr.filters.adaptation.options import DEFAULT_BUDGET_MIN, MAX_STEPS, MIN_STEPS, AdaptOptions
+from vvc_nnr.filters.adaptation.tail_parabola import TailParabola, add_sample
+from vvc_nnr.filters.adaptation.tuned_filter import CROP, LearningPicture, TunedFilter, network_inputs
 from vvc_nnr.filters.inference.torch import training_precision
-from vvc_nnr.filters.networks.factory import class_name
-from vvc_nnr.filters.networks.foreign import declared_layout, misfit, said_by
-from vvc_nnr.filters.networks.in_loop import InLoopNetwork
-from vvc_nnr.filters.networks.last_layer import FeaturesBefore, LastLayer, last_layer
-from vvc_nnr.filters.networks.layout import RUNS, Layout
-from vvc_nnr.filters.networks.onnx_gradients import differentiable
-from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
-from vvc_nnr.filters.networks.planes import ArrayGrid, pack, read_extended
-from vvc_nnr.filters.training.fine_tuning import N_SIZES, RateProxy, code_lengths
-from vvc_nnr.filters.training.in_loop import DEFAULT_CHROMA_WEIGHT, MIN_MSE
+from vvc_nnr.filters.networks.last_layer import FeaturesBefore, LastLayer
+from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.planes import ArrayGrid, read_extended
+from vvc_nnr.filters.training.fine_tuning import N_SIZES, RateProxy
+from vvc_nnr.filters.training.in_loop import MIN_MSE
 from vvc_nnr.filters.training.loop import Identity, TrainOptions, train
 from vvc_nnr.filters.training.run import weights_sha256
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.model.onnx import graph_roles
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.roles.by_module import module_roles
-from vvc_nnr.roles.roles import Role
-from vvc_nnr.sequences.frame import Frame
 
-FreePart: TypeAlias = Literal["biases", "gains", "tail", "all"]
-"""Biases of all layers; what makes features and output follow the QP; the last layer; everything."""
-DEFAULT_FREE: tuple[FreePart, ...] = ("biases", "tail")
-Measure: TypeAlias = Literal["luma", "yuv"]
-"""By which PSNR a gain is worth bits: luma's, or (6 Y + Cb + Cr) / 8, the mean that JVET's reports weigh 6:1:1."""
-LUMA_SHARE_OF_YUV = 6 / 8
-YUV_CHROMA_WEIGHT = 1 / 6
-"""Of each chroma plane against 1 for luma, by which the loss is that mean's."""
 QP_DENSITY = 2
-CROP = 64
-"""Side of the crops that it learns on, in half-size samples."""
 N_PROBES = 16
 """Batches by which harm is measured."""
 SOLVING_CROPS, RIDGE = 512, 1e-3
@@ -72,8 +54,6 @@ CODING_SHARE = 0.4
 """Of the steps those in which differences are whole steps."""
 FEW_VALUES = 2000
 """Up to so many values learn at full rates; more at less, since all of them move at once."""
-MIN_STEPS, MAX_STEPS = 10, 100_000
-_MIDDLE_QP = 32
 _LEARNING_RATE, _CODING_RATE = 1e-3, 0.15
 """Peak rates: of tuning, in units of sqrt(loss / harm); of coding, in steps."""
 _TINY = 1e-30
@@ -81,193 +61,8 @@ _NO_HARM = 1e-12
 """As a share of the largest: what a tensor does that as good as nothing comes behind."""
 _NOT_PARABOLIC = 1e-2
 """How far from a parabola the loss of the last layer may be, as a share of its change, where that is solved."""
-_MOST_ROUNDS = 20
 _OTHER_QPS = 4
 _PLAN, _TUNING, _CODING = "plan.json", "tuning.pt", "coding.pt"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LearningPicture:
-    """A decoded picture with its original.
-
-    Attributes:
-        original: uint16 (C, H, W): six planes as `pack` gives them, or luma.
-        decoded: The same of what the decoder gives.
-        qp: What the network is told of it.
-        scale: The sample value that counts as 1.
-    """
-
-    original: NDArray[np.uint16]
-    decoded: NDArray[np.uint16]
-    qp: int
-    scale: float
-
-    @classmethod
-    def of(cls, original: Frame, decoded: Frame, qp: int, layout: Layout) -> LearningPicture:
-        """The picture as a network of a layout sees it; raises UnsupportedError as `planes_of`."""
-        scale = layout.scale(decoded.bit_depth)
-        return cls(planes_of(original, layout), planes_of(decoded, layout), qp, scale)
-
-    def squared_errors(self) -> NDArray[np.float64]:
-        """Mean squared error of luma and, where it is there, of Cb and Cr, samples scaled to 0..1."""
-        difference = (self.decoded.astype(np.float32) - self.original.astype(np.float32)) / self.scale
-        planes = np.asarray(np.mean(difference**2, axis=(1, 2), dtype=np.float64))
-        return np.array([planes[:-2].mean(), *planes[-2:]]) if len(planes) > 1 else planes
-
-
-def planes_of(frame: Frame, layout: Layout) -> NDArray[np.uint16]:
-    """The samples (C, H, W) that a network sees of a picture.
-
-    Raises:
-        UnsupportedError: For 4:2:2 and 4:4:4 where the layout's planes are packed.
-    """
-    return frame.planes[0][None].astype(np.uint16) if layout.planes == "y" else pack(frame)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptOptions:
-    """How a filter is tuned to a sequence.
-
-    Attributes:
-        free: Biases; gains, slopes over the QP; tail, the last layer; all.
-        budget_min: Minutes of tuning on this machine, from which the number of steps follows.
-        n_steps: Optimiser steps, in place of a budget.
-        batch_size: Crops per step.
-        seed: Of all random choices.
-        measure: The PSNR whose gain must be worth the bits: luma's; yuv, (6 Y + Cb + Cr) / 8.
-        chroma_weight: Weight of each chroma plane in what is learnt, against 1 for luma. Default: 0.1; 1/6 for yuv.
-        n_pictures: Over how many pictures the update pays for itself. Default: those of the streams.
-
-    Raises:
-        InputError: If one is out of range.
-    """
-
-    free: Sequence[FreePart] = DEFAULT_FREE
-    budget_min: float = 2.0
-    n_steps: int | None = None
-    batch_size: int = 8
-    seed: int = 0
-    measure: Measure = "luma"
-    chroma_weight: float | None = None
-    n_pictures: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.free:
-            raise InputError("free: nothing is; must be some of biases, gains, tail, all")
-        if not 0 < self.budget_min < math.inf:
-            raise InputError(f"budget_min: {self.budget_min}; must be minutes above 0")
-        if self.n_steps is not None and not MIN_STEPS <= self.n_steps <= MAX_STEPS:
-            raise InputError(f"n_steps: {self.n_steps}; must be {MIN_STEPS} to {MAX_STEPS}")
-        if self.batch_size < 1:
-            raise InputError(f"batch_size: {self.batch_size}; must be at least 1")
-        if self.measure not in get_args(Measure):
-            raise InputError(f"measure: {self.measure!r}; must be {' or '.join(get_args(Measure))}")
-        if self.chroma_weight is not None and not 0 <= self.chroma_weight <= 1:
-            raise InputError(f"chroma_weight: {self.chroma_weight}; must be 0 to 1")
-        if self.n_pictures is not None and self.n_pictures < 1:
-            raise InputError(f"n_pictures: {self.n_pictures}; must be at least 1")
-
-    @property
-    def learnt_chroma_weight(self) -> float:
-        """The weight of each chroma plane in what is learnt."""
-        if self.chroma_weight is not None:
-            return self.chroma_weight
-        return DEFAULT_CHROMA_WEIGHT if self.measure == "luma" else YUV_CHROMA_WEIGHT
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TunedFilter:
-    """A filter that gradients go through, and what is known of it.
-
-    Attributes:
-        network: The module, its tensors under the names of the filter's file.
-        layout: How pictures go into it.
-        tail: Its last layer, None if none is seen.
-        biases: Names of the biases of all layers.
-        gains: Names of what makes features and output follow the QP; of bundled networks.
-        radius: How many samples of its planes away an input can reach an output, beyond the layout's overlap.
-    """
-
-    network: nn.Module
-    layout: Layout
-    tail: LastLayer | None
-    biases: tuple[str, ...]
-    gains: tuple[str, ...]
-    radius: int
-
-    @classmethod
-    def of(cls, network: nn.Module, layout: Layout | None = None) -> TunedFilter:
-        """What is known of a filter.
-
-        Args:
-            network: The filter.
-            layout: How pictures go into it; None: as it says itself.
-
-        Raises:
-            UnsupportedError: If no gradients go through it, or its layout is one that messages do not say.
-            InputError: If its output depends on the whole picture.
-        """
-        layout = layout or declared_layout(network)
-        check_said_by_messages(layout)
-        if isinstance(network, torch.jit.ScriptModule):
-            raise UnsupportedError(f"{class_name(network)}: is scripted, and keeps its tensors: name its module")
-        side = layout.align * -(-CROP // layout.align) + 2 * layout.overlap
-        height, width = layout.patch or (side, side)
-        flat = np.full((len(RUNS[layout.planes][0]), height, width), 0.5, np.float32)
-        rough = flat + np.random.default_rng(0).normal(0, 0.1, flat.shape).astype(np.float32)
-        inputs = network_inputs(layout, rough[None], [_MIDDLE_QP])
-        try:
-            tuned = differentiable(network, *inputs)
-            tail = last_layer(tuned, *inputs)
-        except VvcNnrError:
-            raise
-        except Exception as error:  # of the user's module
-            raise misfit(network, layout, (height, width), said_by(error)) from error
-        names = [name for name, value in tuned.named_parameters() if value.is_floating_point()]
-        if isinstance(network, InLoopNetwork):
-            biases = tuple(name for name in names if name.endswith(".bias"))
-            gains = tuple(name for name in names if name.startswith("gain.") or name.split(".")[-2] == "shift")
-            return cls(tuned, layout, tail, biases, gains, network.receptive_radius)
-        arrays: NamedArrays = {name: value.detach().numpy() for name, value in tuned.named_parameters()}
-        roles = graph_roles(network.graph, arrays) if isinstance(network, OnnxNetwork) else module_roles(tuned, arrays)
-        biases = tuple(name for name in names if roles[name].role in (Role.BIAS, Role.NORM_SHIFT))
-        reach = 0.0 if layout.patch else Runner(network, layout=layout, backend="torch").reach
-        if reach == math.inf:
-            raise InputError(f"{class_name(network)}: its output depends on the whole picture; it learns on crops")
-        return cls(tuned, layout, tail, biases, (), max(0, int(reach) - layout.overlap))
-
-    def free_tensors(self, free: Sequence[FreePart]) -> list[str]:
-        """The names of the tensors that may change, in the network's order.
-
-        Raises:
-            InputError: If a part is unknown, or the network has none of it.
-        """
-        every = [name for name, value in self.network.named_parameters() if value.is_floating_point()]
-        parts: dict[FreePart, Sequence[str]] = {
-            "biases": self.biases,
-            "gains": self.gains,
-            "tail": () if self.tail is None else self.tail.names,
-            "all": every,
-        }
-        unknown = [part for part in free if part not in parts]
-        if unknown:
-            raise InputError(f"free: {unknown[0]!r}; must be some of {', '.join(parts)}")
-        missing = [part for part in free if not parts[part]]
-        if missing:
-            has = [part for part, names in parts.items() if names]
-            raise InputError(f"free: the network has no {missing[0]}; it has {', '.join(has) or 'nothing that learns'}")
-        chosen = {name for part in free for name in parts[part]}
-        return [name for name in every if name in chosen]
-
-
-def network_inputs(layout: Layout, planes: NDArray[np.float32], qps: Sequence[int]) -> tuple[Tensor, ...]:
-    """What a network takes of planes (N, C, H, W) in its range, coded with QPs."""
-    values = [layout.qp_input(qp) for qp in qps]
-    if layout.qp == "plane":
-        strength = np.array(values, np.float32)[:, None, None, None]
-        planes = np.concatenate([planes, np.broadcast_to(strength, (len(planes), 1, *planes.shape[2:]))], axis=1)
-    first = torch.from_numpy(planes).contiguous(memory_format=torch.channels_last)
-    return (first, torch.tensor(values, dtype=torch.float32)) if layout.qp == "scalar" else (first,)
 
 
 class Differences(nn.Module):
@@ -305,75 +100,6 @@ class Differences(nn.Module):
 
     def _used(self, value: Tensor) -> Tensor:
         return value + (torch.round(value) - value).detach() if self._rounded else value
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TailParabola:
-    """The loss by what is added to the last layer, x of each channel: loss + x' matrix x - 2 wanted' x.
-
-    Attributes:
-        matrix: (channels, unknowns, unknowns), float64; the bias, if there is one, is the last unknown.
-        wanted: (channels, unknowns).
-        loss: Of adding nothing.
-        shape: Of the layer's weights.
-        names: Of its tensors: weights, and biases if there are any.
-    """
-
-    matrix: Tensor
-    wanted: Tensor
-    loss: float
-    shape: torch.Size
-    names: tuple[str, ...]
-
-    def solved(self) -> dict[str, Tensor]:
-        """What is best added."""
-        return self._as_tensors(torch.linalg.solve(self.matrix, self.wanted).float())
-
-    def levels(
-        self, steps: Mapping[str, float], start: Mapping[str, NDArray[np.int32]], lambda_rd: float
-    ) -> tuple[dict[str, NDArray[np.int32]], float]:
-        """Whole steps, one after the other the best for loss and bits until none is better, and the loss.
-
-        Args:
-            steps: Of weights and biases.
-            start: The levels to begin with.
-            lambda_rd: Loss that a bit must save.
-        """
-        matrix, wanted = self.matrix.numpy(), self.wanted.numpy()
-        n_channels, n_unknown = wanted.shape
-        kinds = np.array([0] * math.prod(self.shape[1:]) + [1] * (len(self.names) - 1))
-        step = np.array([steps[name] for name in self.names])[kinds]
-        levels = np.concatenate([start[name].reshape(n_channels, -1) for name in self.names], axis=1).astype(np.int64)
-        pull = wanted - np.einsum("pij,pj->pi", matrix, levels * step)
-        channels = np.arange(n_channels)
-        for _ in range(_MOST_ROUNDS):
-            bits = [self._bits(levels[:, kinds == kind]) for kind in range(len(self.names))]
-            before = levels.copy()
-            for place in range(n_unknown):
-                curvature, table, own = matrix[:, place, place], bits[kinds[place]], levels[:, place]
-                best = own + pull[:, place] / (curvature * step[place])
-                tried = np.stack([np.zeros_like(own), *(np.rint(best).astype(np.int64) + by for by in (-1, 0, 1))])
-                tried = np.clip(tried, -N_SIZES, N_SIZES)
-                costs = curvature * (step[place] * (tried - best)) ** 2 + lambda_rd * table[np.abs(tried)]
-                chosen = tried[costs.argmin(axis=0), channels]
-                pull -= matrix[:, :, place] * (step[place] * (chosen - own))[:, None]
-                levels[:, place] = chosen
-            if np.array_equal(levels, before):
-                break
-        added = levels * step
-        loss = self.loss + float((added * (np.einsum("pij,pj->pi", matrix, added) - 2 * wanted)).sum())
-        found = self._as_tensors(torch.from_numpy(levels))
-        return {name: value.numpy().astype(np.int32) for name, value in found.items()}, loss
-
-    def _as_tensors(self, values: Tensor) -> dict[str, Tensor]:
-        n_weights = math.prod(self.shape[1:])
-        parts = (values[:, :n_weights].reshape(self.shape), values[:, n_weights:].flatten())
-        return dict(zip(self.names, parts, strict=False))
-
-    @staticmethod
-    def _bits(levels: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Code length of each absolute level with its sign, as often as it is there now."""
-        return code_lengths(torch.from_numpy(np.abs(levels).astype(np.float32)).reshape(-1)).double().numpy()
 
 
 class AdaptationTask:
@@ -459,7 +185,7 @@ class AdaptationTask:
             rows, slopes, curvatures, error = found
             loss += error / n_batches
             for sample in range(batch_size):
-                _add_sample(matrix, rows[sample], curvatures[sample] / n_batches)
+                add_sample(matrix, rows[sample], curvatures[sample] / n_batches)
                 wanted -= (slopes[sample] @ rows[sample].T).double() / (2 * n_batches)
         damping = (RIDGE * matrix.diagonal(dim1=1, dim2=2).mean(dim=1)).clamp_min(_TINY)  # of a plane without weight
         matrix += damping[:, None, None] * torch.eye(n_unknown, dtype=torch.float64)
@@ -598,28 +324,6 @@ def _product(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _add_sample(matrix: Tensor, rows: Tensor, curvatures: Tensor) -> None:
-    """Adds what one crop is to the parabola's matrix: of each channel its rows' products, weighed sample by sample.
-
-    Args:
-        matrix: (channels, unknowns, unknowns), changed.
-        rows: (unknowns, samples).
-        curvatures: (channels, samples); most often the same for all channels but for a factor.
-    """
-    peaks = curvatures.amax(dim=1)
-    shared: Tensor | None = None
-    for channel, peak in enumerate(peaks.tolist()):
-        if peak <= 0:
-            continue
-        pattern = curvatures[channel] / peak
-        if shared is None or not torch.allclose(pattern, shared, atol=1e-4):
-            shared = pattern
-            counted = pattern > 0
-            weighed = rows[:, counted]
-            gram = ((weighed * pattern[counted]) @ weighed.T).double()
-        matrix[channel] += peak * gram
-
-
 def plane_weights(picture: LearningPicture, chroma_weight: float) -> Tensor:
     """Weights of the planes' squared errors, so that the decoded picture has loss 1."""
     errors = np.maximum(picture.squared_errors(), MIN_MSE)
@@ -699,7 +403,7 @@ def tune(
     make_folder(folder)
     real = Differences(shapes, {name: value**-0.5 for name, value in harm.items()}, rounded=False)
     real.start_from(solved)
-    n_steps = options.n_steps or _planned_steps(task(real), options, folder, identity)
+    n_steps = _planned_steps(task(real), options, folder, identity)
     n_coding = max(1, round(CODING_SHARE * n_steps))
     slower = min(1.0, (FEW_VALUES / sum(map(math.prod, shapes.values()))) ** 0.5)
     train(
@@ -842,22 +546,40 @@ def _identity(
 
 
 def _planned_steps(task: AdaptationTask, options: AdaptOptions, folder: Path, identity: Identity) -> int:
-    """How many steps the budget gives; of a run that was cut off, as many as it had planned."""
+    """How many steps are asked for, or the budget gives; of a run that was cut off, as many as it had planned.
+
+    Raises:
+        InputError: If the folder holds a run of other options.
+    """
     plan = folder / _PLAN
-    asked = json.loads(json.dumps({"budget_min": options.budget_min, "batch_size": options.batch_size, **identity}))
+    budget_min = None if options.n_steps else options.budget_min or DEFAULT_BUDGET_MIN
+    length = {"n_steps": options.n_steps, "budget_min": budget_min, "batch_size": options.batch_size}
+    asked = json.loads(json.dumps({**length, "seed": options.seed, **identity}))
     if plan.exists():
-        try:
-            noted = parse_json(read_bytes(plan))
-            if noted["asked"] == asked and type(noted["n_steps"]) is int:
-                return int(noted["n_steps"])
-        except (BitstreamError, KeyError, TypeError):
-            pass
-        raise InputError(f"{plan}: is of another run; use the same options or another folder, or delete this one")
-    seconds = [_step_s(task, options.batch_size, number) for number in range(4)]
-    n_steps = round(60 * options.budget_min / min(seconds[1:]))
-    n_steps = min(max(n_steps, MIN_STEPS), MAX_STEPS)
+        return _noted_steps(plan, asked)
+    if any((folder / name).exists() for name in (_TUNING, _CODING)):
+        raise InputError(f"{folder}: holds checkpoints, but no {_PLAN} that says of what; take another folder")
+    n_steps = options.n_steps
+    if n_steps is None:
+        seconds = [_step_s(task, options.batch_size, number) for number in range(4)]
+        n_steps = round(60 * (budget_min or DEFAULT_BUDGET_MIN) / min(seconds[1:]))
+        n_steps = min(max(n_steps, MIN_STEPS), MAX_STEPS)
     write_file(plan, json.dumps({"n_steps": n_steps, "asked": asked}).encode())
     return n_steps
+
+
+def _noted_steps(plan: Path, asked: Mapping[str, Any]) -> int:
+    """The steps of a plan; raises InputError, which names what differs, if it is of another run."""
+    try:
+        noted = parse_json(read_bytes(plan))
+        n_steps, before = noted["n_steps"], dict(noted["asked"])
+    except (BitstreamError, KeyError, TypeError, ValueError):
+        n_steps, before = None, {}
+    if before == asked and type(n_steps) is int:
+        return n_steps
+    differ = [name for name in asked if name in before and before[name] != asked[name] and name != "pictures"]
+    said = "".join(f"; {name} {before[name]!r}, now {asked[name]!r}" for name in differ[:2])
+    raise InputError(f"{plan}: is of another run{said}; use the same options or another folder, or delete this one")
 
 
 def _step_s(task: AdaptationTask, batch_size: int, number: int) -> float:

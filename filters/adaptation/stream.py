@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -30,6 +30,9 @@ from vvc_nnr.coding.update import apply_update
 from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.files import naming, read_bytes
+from vvc_nnr.filters.adaptation.options import LUMA_SHARE_OF_YUV, AdaptOptions, Measure, UpdatesOf
+from vvc_nnr.filters.adaptation.tuned_filter import LearningPicture
+from vvc_nnr.filters.adaptation.tuning import TunedUpdate, tune
 from vvc_nnr.filters.bundled import name_by_hash, network_by_hash
 from vvc_nnr.filters.in_stream import (
     at_uri,
@@ -48,18 +51,10 @@ from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
-from vvc_nnr.filters.training.adaptation import (
-    LUMA_SHARE_OF_YUV,
-    AdaptOptions,
-    LearningPicture,
-    Measure,
-    TunedUpdate,
-    tune,
-)
 from vvc_nnr.filters.training.run import weights_sha256
-from vvc_nnr.filters.zoo import filter_of_nnc, load_filter, with_arrays
+from vvc_nnr.filters.zoo import filter_of_arrays, load_filter, with_arrays
 from vvc_nnr.model.onnx import import_onnx
-from vvc_nnr.network_file import decoded_arrays, is_nnc, kind_of_file
+from vvc_nnr.network_file import NetworkArrays, all_tensors, decoded_arrays, is_nnc, kind_of_file
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
 from vvc_nnr.sequences.frame import ChromaFormat, Frame
 from vvc_nnr.sequences.metrics import PlaneScores, check_comparable, comparable, frame_psnr_db
@@ -80,14 +75,15 @@ BaseAt: TypeAlias = Literal["hash", "stream"]
 """Where a decoder gets the base: by its hash among the networks that it has, or out of the stream."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class AdaptedBase:
     """The filter that is tuned, as a decoder has it.
 
     Attributes:
         data: Its ISO/IEC 15938-17 file.
         at: Where a decoder gets it.
-        like: The module whose tensors the file holds; None: the file makes it, a bundled shape or a graph of ONNX.
+        like: The module whose tensors the file holds, or a network of ONNX that has the file's graph; None: the file
+            makes it, a bundled shape or a graph.
         said_layout: How pictures go into it; None: as module or file say.
     """
 
@@ -127,7 +123,7 @@ class AdaptedBase:
     @property
     def layout(self) -> Layout:
         """How pictures go into it."""
-        return self.said_layout or declared_layout(self.network())
+        return self.said_layout or declared_layout(self._as_coded)
 
     @property
     def is_known_to_decoders(self) -> bool:
@@ -137,27 +133,40 @@ class AdaptedBase:
     @property
     def is_bundled_shape(self) -> bool:
         """Whether it can be computed in integers."""
-        return isinstance(self.network(), InLoopNetwork)
+        return isinstance(self._as_coded, InLoopNetwork)
 
     def network(self, update: bytes | None = None) -> nn.Module:
-        """The filter, ready to run; raises as `filter_of_nnc` and `with_arrays`."""
-        if self.like is None:
-            return filter_of_nnc(self.data, "the network", update)
-        arrays = self.arrays()
-        if update is not None:
-            arrays = {**apply_update(arrays, update).arrays}
-        return with_arrays(self.like, arrays, "the network")
+        """The filter, ready to run; raises as `filter_of_nnc` and `with_arrays`.
+
+        Args:
+            update: What changes it; None: as it is coded, the same module each time.
+        """
+        return self._as_coded if update is None else self._made(apply_update(self.arrays(), update).arrays)
 
     def arrays(self) -> NamedArrays:
-        """Its tensors."""
-        return decoded_arrays(self.data, DEFAULT_MAX_ELEMENTS, thread_count(None)).arrays
+        """Its tensors, small constants of a graph among them."""
+        return self._tensors.arrays
+
+    @cached_property
+    def _as_coded(self) -> nn.Module:
+        return self._made(self.arrays())
+
+    @cached_property
+    def _tensors(self) -> NetworkArrays:
+        coded = decoded_arrays(self.data, DEFAULT_MAX_ELEMENTS, thread_count(None))
+        return all_tensors(replace(coded, graph=self.like.graph) if isinstance(self.like, OnnxNetwork) else coded)
+
+    def _made(self, arrays: NamedArrays) -> nn.Module:
+        if self.like is not None and not isinstance(self.like, OnnxNetwork):
+            return with_arrays(self.like, {**arrays}, "the network")
+        return filter_of_arrays(replace(self._tensors, arrays={**arrays}), "the network", self.said_layout)
 
     def messages(
         self, settings: FilterSettings, update: bytes | None = None, chroma_format: ChromaFormat = "420"
     ) -> tuple[SeiMessage, ...]:
         """The SEI messages by which it runs in a stream of a chroma format, with an update or as it is."""
         characteristics = characteristics_of(
-            self.network(), settings.filter_id, chroma_format=chroma_format, layout=self.layout
+            self._as_coded, settings.filter_id, chroma_format=chroma_format, layout=self.layout
         )
         placed = (
             with_bitstream(characteristics, self.data)
@@ -206,6 +215,21 @@ class MeasuredPictures:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MadeUpdate:
+    """An update and what it is for.
+
+    Attributes:
+        tuned: The update.
+        lambda_rd: Loss that a bit of it had to save.
+        streams: The places of the streams that it was tuned to.
+    """
+
+    tuned: TunedUpdate
+    lambda_rd: float
+    streams: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AdaptedStream:
     """A stream and what adaptation did for it.
 
@@ -221,6 +245,7 @@ class AdaptedStream:
         net_percent: What of the rate each of the three is worth, less what it adds; negative saves.
         sent: What pays best.
         data: The stream with that in it.
+        made: The update of it: where there were several, the one that is worth most here.
     """
 
     name: str
@@ -234,6 +259,7 @@ class AdaptedStream:
     net_percent: Mapping[Sent, float]
     sent: Sent
     data: bytes
+    made: MadeUpdate
 
     @property
     def output(self) -> MeasuredPictures:
@@ -243,20 +269,18 @@ class AdaptedStream:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adaptation:
-    """An update of a filter for some streams of one sequence.
+    """Updates of a filter for some streams of one sequence.
 
     Attributes:
-        update: The update.
-        streams: What it does for each.
-        lambda_rd: Loss that a bit had to save.
+        updates: All that were made: of each stream, or for all, or both.
+        streams: What the best of them does for each.
         description: What computed the pictures.
-        base_bytes: Size of the coded network that the update is for.
+        base_bytes: Size of the coded network that the updates are for.
         measure: The PSNR that decided.
     """
 
-    update: TunedUpdate
+    updates: tuple[MadeUpdate, ...]
     streams: tuple[AdaptedStream, ...]
-    lambda_rd: float
     description: str
     base_bytes: int
     measure: Measure
@@ -298,7 +322,7 @@ def adapt_streams(
     folder: Path,
     run_as: RunAs | None = None,
 ) -> Adaptation:
-    """Tunes a filter to a sequence and puts it into streams of it, where that pays.
+    """Tunes a filter to a sequence, for each stream or for all, and puts it into the streams where that pays.
 
     Args:
         paths: VVC streams of the same pictures, most often at several QPs.
@@ -327,10 +351,11 @@ def adapt_streams(
     if layout.planes == "y":
         options = replace(options, chroma_weight=0.0)
     streams = [_read(path, original) for path in paths]
-    learnt: list[LearningPicture] = []
+    groups = groups_of(len(streams), options.updates)
+    learnt: list[list[LearningPicture]] = [[] for _ in streams]
     decoded, filtered = [], []
-    for path, stream in zip(paths, streams, strict=True):
-        take = _taking(stream, layout, len(streams), learnt)
+    for path, stream, into in zip(paths, streams, learnt, strict=True):
+        take = _taking(stream, layout, len(streams), into)
         with naming(path):
             decoded.append(_measured(stream, original, None, layout, take))
             filtered.append(_measured(stream, original, runner, layout))
@@ -338,23 +363,46 @@ def adapt_streams(
     slopes = rate_slopes(sizes, [measured_db(each.psnr_db, options.measure) for each in decoded])
     shares = [options.n_pictures / len(s.output_order) if options.n_pictures else 1.0 for s in streams]
     worth = [size * share for size, share in zip(sizes, shares, strict=True)]
-    lambda_rd = loss_per_bit(worth, slopes, options.learnt_chroma_weight, options.measure)
-    update = tune(network, base.arrays(), learnt, options, lambda_rd, folder, layout)
+    updates = []
+    for group in groups:
+        pictures = [picture for place in group for picture in learnt[place]]
+        lambda_rd = loss_per_bit(
+            [worth[place] for place in group],
+            [slopes[place] for place in group],
+            options.learnt_chroma_weight,
+            options.measure,
+        )
+        own = folder / f"of_{'_'.join(str(place) for place in group)}" if len(groups) > 1 else folder
+        tuned = tune(network, base.arrays(), pictures, options, lambda_rd, own, layout)
+        updates.append(MadeUpdate(tuned, lambda_rd, group))
     learnt.clear()
-    adapted_runner = run_as.runner(base.network(update.data), layout)
     found = []
     for place, (path, stream) in enumerate(zip(paths, streams, strict=True)):
-        with naming(path):
-            adapted = _measured(stream, original, adapted_runner, layout)
-            pictures = decoded[place], filtered[place], adapted
-            data: dict[Sent, bytes] = {
-                "nothing": stream.data,
-                "base": _written(stream, base, network, None, filtered[place], run_as),
-                "update": _written(stream, base, network, update.data, adapted, run_as),
-            }
-        made = _with_best(stream, pictures, data, slopes[place], worth[place], options.measure)
-        found.append(replace(made, name=str(path)))
-    return Adaptation(update, tuple(found), lambda_rd, adapted_runner.description, len(base.data), options.measure)
+        made = []
+        for update in (each for each in updates if place in each.streams):
+            data = update.tuned.data
+            with naming(path):
+                adapted = _measured(stream, original, run_as.runner(base.network(data), layout), layout)
+                written: dict[Sent, bytes] = {
+                    "nothing": stream.data,
+                    "base": _written(stream, base, network, None, filtered[place], run_as),
+                    "update": _written(stream, base, network, data, adapted, run_as),
+                }
+            pictures_of = decoded[place], filtered[place], adapted
+            best = _with_best(stream, pictures_of, written, slopes[place], worth[place], options.measure, update)
+            made.append(replace(best, name=str(path)))
+        found.append(min(made, key=lambda each: each.net_percent["update"]))
+    return Adaptation(tuple(updates), tuple(found), runner.description, len(base.data), options.measure)
+
+
+def groups_of(n_streams: int, updates: UpdatesOf) -> tuple[tuple[int, ...], ...]:
+    """The places of the streams that each update is tuned to.
+
+    >>> groups_of(3, "each"), groups_of(3, "shared"), groups_of(1, "auto")
+    (((0,), (1,), (2,)), ((0, 1, 2),), ((0,),))
+    """
+    shared, each = (tuple(range(n_streams)),), tuple((place,) for place in range(n_streams))
+    return tuple(dict.fromkeys({"each": each, "shared": shared, "auto": (*each, *shared)}[updates]))
 
 
 def _read(path: Path, original: Source) -> VvcStream:
@@ -378,7 +426,7 @@ def learning_stride(n_pictures: int, n_luma_samples: int, n_streams: int) -> int
     Args:
         n_pictures: Pictures of each stream.
         n_luma_samples: Luma samples of a picture.
-        n_streams: Streams that share an update.
+        n_streams: Streams whose pictures are kept at once.
     """
     samples = n_luma_samples * 3 / 2
     most = max(1, min(MOST_LEARNING_PICTURES, int(LEARNING_BYTES / (4 * samples * n_streams))))
@@ -449,18 +497,19 @@ def _with_best(
     slope: float,
     worth_bytes: float,
     measure: Measure,
+    update: MadeUpdate,
 ) -> AdaptedStream:
     """The stream with what pays best in it."""
     decoded, base, adapted = pictures
-    made: dict[Sent, MeasuredPictures] = {"nothing": decoded, "base": base, "update": adapted}
+    kinds: dict[Sent, MeasuredPictures] = {"nothing": decoded, "base": base, "update": adapted}
     added: dict[Sent, int] = {kind: len(each) - len(stream.data) for kind, each in data.items()}
     net: dict[Sent, float] = {
         kind: net_percent(measured_db(each.gain_db(decoded), measure), added[kind], slope, worth_bytes)
-        for kind, each in made.items()
+        for kind, each in kinds.items()
     }
     sent = min(net, key=net.__getitem__)
     return AdaptedStream(
-        "", len(stream.output_order), len(stream.data), slope, decoded, base, adapted, added, net, sent, data[sent]
+        "", len(stream.output_order), len(stream.data), slope, *pictures, added, net, sent, data[sent], update
     )
 
 

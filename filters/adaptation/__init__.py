@@ -1,0 +1,1 @@
+"""Filters tuned to one sequence: what is tuned, how, the coded update, and streams that carry it."""
