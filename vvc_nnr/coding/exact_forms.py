@@ -326,9 +326,10 @@ def _palette(bits: Bits) -> tuple[Bits, NDArray[np.int32], NDArray[np.int64]] | 
         table, places, counts = np.unique(bits, return_inverse=True, return_counts=True)
         return (table, places.reshape(-1).astype(np.int32), counts) if len(table) <= MAX_PALETTE else None
     all_counts = np.bincount(bits, minlength=1 << 8 * bits.itemsize)
-    table = np.flatnonzero(all_counts)
-    if len(table) > MAX_PALETTE:
+    is_there = all_counts != 0
+    if np.count_nonzero(is_there) > MAX_PALETTE:
         return None
+    table = np.flatnonzero(is_there)
     place_of = np.zeros(len(all_counts), np.int32)
     place_of[table] = np.arange(len(table), dtype=np.int32)
     return table.astype(bits.dtype), place_of[bits], all_counts[table]

@@ -556,8 +556,7 @@ def _may_deflate(bits: Bits, n_bytes: float, number_format: str) -> bool:
 def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> EncodedTensor:
     shape = coded_shape(shape_of(job.array))
     integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
-    fast = replace(options, param_opt=False) if integers.size > SMALL else options
-    unit = _encode_integers(job, job.name, integers, fast)
+    unit = _encode_integers(job, job.name, integers, options, param_opt=options.param_opt and integers.size <= SMALL)
     return EncodedTensor((unit,), job.number_format.split()[0], raw=replace(form, integers=None))
 
 
@@ -643,8 +642,12 @@ def without_loss(job: TensorJob, coded: EncodedTensor, options: CompressOptions)
 
 def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:
     """A float tensor as float32, and the QP whose levels give every bit of it; None if there is none."""
-    values = exact_float32(job.array)
     limit = min(MAX_LEVEL, 1 << 8 * itemsize_of(job.array) - 3)
+    bits = bits_of(job.array)
+    part = exact_float32(values_of(bits[:: max(1, len(bits) // GRID_SAMPLE)], job.array))
+    if part is None or exact_qp(part, options.qp_density, limit) is None:
+        return None  # what a part has no grid for the whole has none for
+    values = exact_float32(job.array)
     qp = None if values is None else exact_qp(values, options.qp_density, limit)
     return None if values is None or qp is None else (values, qp)
 
@@ -709,13 +712,21 @@ def _mixed_scales_bits(rows: NDArray[np.float32], side: int, step: float) -> flo
     return float(np.mean(np.log2(scales.mean(axis=1)) - np.log2(scales).mean(axis=1)))
 
 
-def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], options: CompressOptions) -> DataUnit:
+def _encode_integers(
+    job: TensorJob,
+    name: str,
+    values: NDArray[np.int32],
+    options: CompressOptions,
+    *,
+    param_opt: bool | None = None,
+) -> DataUnit:
+    """Integers in a data unit; estimators are chosen as the options say, unless it is said here."""
     unit = _unit(job, name, PayloadType.INT, coded_shape(values.shape), options)
     if job.number_format in INTEGERS and not options.lossless:
         order = scan_order_of(unit.tensor_dimension_list, options, MIN_INTEGER_BLOCK_ROW_ELEMENTS)
         unit = replace(unit, scan_order=order)
     unit = with_unary_length(unit, values) if job.unary_length_minus1 == "fitting" else unit
-    return encode_indices(unit, values, None, options, job.past, n_threads=job.n_threads)
+    return encode_indices(unit, values, None, options, job.past, n_threads=job.n_threads, param_opt=param_opt)
 
 
 def with_unary_length(unit: DataUnit, indices: NDArray[np.int32]) -> DataUnit:

@@ -48,7 +48,12 @@ def unary_length_minus1_of(indices: NDArray[np.int32]) -> int | None:
 
 def _escape_bits(sizes: NDArray[np.int64], lengths: NDArray[np.int64], stride: int) -> NDArray[np.float64]:
     """Prefixes and suffixes of magnitudes above each number of flags, those of one in `stride` of them."""
-    different, n_of_each = np.unique(sizes, return_counts=True)
+    if sizes.max() < _SAMPLE:
+        counted = np.bincount(sizes)
+        different = np.flatnonzero(counted)
+        n_of_each = counted[different]
+    else:
+        different, n_of_each = np.unique(sizes, return_counts=True)
     beyond = different - lengths[:, None]
     n_suffix_bits = np.frexp(np.maximum(beyond, 0).astype(np.float64))[1] - 1
     rows, columns = np.nonzero(beyond > 0)

@@ -60,6 +60,7 @@ def encode_indices(
     past: TensorPast | None = None,
     skipped_rows: NDArray[np.uint8] | None = None,
     n_threads: int = 1,
+    param_opt: bool | None = None,
 ) -> DataUnit:
     """A unit of one tensor with its indices coded.
 
@@ -71,9 +72,11 @@ def encode_indices(
         past: The tensor before the update.
         skipped_rows: Rows that must be coded as skipped, None: free.
         n_threads: Threads for its block rows.
+        param_opt: In place of that of the options; None: that.
     """
     params = make_params(unit, unit.parts()[0], past)
-    sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
+    is_chosen = options.param_opt if param_opt is None else param_opt
+    sets = None if is_chosen else np.zeros(params.layout().n_contexts, np.uint8)
     choices = TensorChoices(None if options.row_skipping else False, skipped_rows, estimator_sets=sets)
     encoded = encode_payload([TensorInput(params, indices, choices, qp)], options.qp_density, n_threads=n_threads)
     return replace(unit, payload=encoded.data, entry_points=tuple(encoded.entry_points[0]))
