@@ -140,7 +140,7 @@ def code_network(
         if told_bytes is not None and len(data) > told_bytes:
             exact = [without_loss(job(at), tensor, options) for at, tensor in enumerate(units)]
             shorter = [min(pair, key=lambda each: each.size_bytes) for pair in zip(units, exact, strict=True)]
-            for tried in map(_within_raw_unit, (shorter, exact)):
+            for tried in (list(_within_raw_unit(each)) for each in (shorter, exact)):
                 whole = write_network(shapes, tried, mps, metadata=metadata, ties=ties, graph=graph)
                 units, data = (tried, whole) if len(whole) < len(data) else (units, data)
         return coded_network(data, names, units, steps, told_bytes)
@@ -149,7 +149,8 @@ def code_network(
         stepped = list(steps.qps)
         sizes = [shape_of(own[name]) for name in stepped]
         usual = {
-            name: replace(jobs[name], unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1, is_judged=False) for name in stepped
+            name: replace(jobs[name], unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1, is_judged=False)
+            for name in stepped
         }
         units = encode_all(lambda place: with_own_step(usual[stepped[place]], steps), sizes, other, None)
         return sum(tensor.size_bytes for tensor in units)

@@ -143,8 +143,8 @@ class TensorFacts:
         is_finite: Whether `finite_float32` gives its values; None: not known yet.
         sure_energy: Its `quality.sure_energy`, with and without rows.
         has_few_levels: Whether it has a few values, each of which comes often.
-        by_codebook: The tensor by a codebook, that codebook's bits, the finest step that gives the values, and whether they
-            are near; None if there is none.
+        by_codebook: The tensor by a codebook, that codebook's bits, the finest step that gives the values, and whether
+            they are near; None if there is none.
         bit_exact: The tensor without loss.
     """
 
@@ -489,7 +489,9 @@ def _shortest(
     """
     bits = bits_of(job.array)
     sample = sampled(bits)
-    part = job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1, facts=None)
+    part = (
+        job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1, facts=None)
+    )
     as_ever = plain(part)
     share = len(bits) / len(sample)
     forms = _promising(_forms(job, sample, ("split", "palette", "bytes")), share)
