@@ -16,7 +16,7 @@ from vvc_nnr.bitstream.number_formats import (
     shape_of,
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
-from vvc_nnr.bitstream.qp import step_size
+from vvc_nnr.bitstream.qp import MAX_QP_DENSITY, step_size
 from vvc_nnr.bitstream.stream import write_stream
 from vvc_nnr.coding.local_scaling import local_scalings
 from vvc_nnr.coding.own_steps import (
@@ -27,6 +27,7 @@ from vvc_nnr.coding.own_steps import (
     default_steps,
     follows_spread,
     measured_spreads,
+    size_limit,
     warn_of,
 )
 from vvc_nnr.coding.reference_size import held_share, is_small, reference_bytes
@@ -46,7 +47,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.model.container import container_size
 from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
-from vvc_nnr.quantize.quality import Spread
+from vvc_nnr.quantize.quality import HIGHEST_QUALITY_DB, Spread
 from vvc_nnr.quantize.step_choice import (
     size_offsets,
 )
@@ -58,6 +59,9 @@ from vvc_nnr.roles.roles import RULES, Role, Rule, TensorRole, override_roles
 MAX_RAW_BYTES = (1 << 31) - (1 << 12)
 
 _log = logging.getLogger(__name__)
+
+# Where less of a size that is asked for is used, QPs closer together are tried. The reference software reads all densities.
+DEFAULT_QP_DENSITY, USED_SHARE = 2, 0.95
 
 # What a data unit says itself.
 PLAIN_FORMATS = ("int32", "float32")
@@ -149,7 +153,7 @@ def code_network(
         if told_bytes is not None and len(data) > told_bytes:
             exact = [without_loss(job(at), tensor, options) for at, tensor in enumerate(units)]
             shorter = [min(pair, key=lambda each: each.size_bytes) for pair in zip(units, exact, strict=True)]
-            for tried in map(_within_raw_unit, (shorter, exact)):
+            for tried in (list(_within_raw_unit(each)) for each in (shorter, exact)):
                 whole = write_network(shapes, tried, mps, metadata=metadata, ties=ties, graph=graph)
                 units, data = (tried, whole) if len(whole) < len(data) else (units, data)
         return coded_network(data, names, units, steps, told_bytes)
@@ -167,12 +171,26 @@ def code_network(
     if not follows_spread(options):
         return coded(None)
     if not share:
-        return code_by_spread(divided, rules, options, coded, size_bytes, None, sensitivities)
+        found = code_by_spread(divided, rules, options, coded, size_bytes, None, sensitivities)
+        limit_bytes = size_limit(own, options)
+        if limit_bytes is None or not _may_use_more(found, limit_bytes, options):
+            return found
+        # Where one tensor has nearly all values, its next finer QP may take more than is left.
+        denser = replace(options, qp_density=MAX_QP_DENSITY)
+        finer = code_network(arrays, denser, None, metadata, roles, graph, input_bytes, sensitivities)
+        return finer if len(found.data) < len(finer.data) <= limit_bytes else found
     # Texts and ties, which the reference software does not keep, are no reason for coarser weights.
     texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
     most = reference_bytes(own, graph.model if graph else None, thread_count(options.n_threads)) + texts
     held = Held(min(most, plain_bytes() or most), share, is_small(own))
     return code_by_spread(divided, rules, options, coded, size_bytes, held, sensitivities)
+
+
+def _may_use_more(found: CodedNetwork, limit_bytes: int, options: CompressOptions) -> bool:
+    """Whether a size is left unused that QPs closer together could use; where those are given they stay as they are."""
+    has_qps = options.qp_density != DEFAULT_QP_DENSITY or options.qp_per_tensor or options.nonweight_qp != "fine"
+    is_exact = found.quality_db is None or found.quality_db >= HIGHEST_QUALITY_DB
+    return not (has_qps or is_exact) and len(found.data) < USED_SHARE * limit_bytes
 
 
 def coded_network(

@@ -325,13 +325,22 @@ def _palette(bits: Bits) -> tuple[Bits, NDArray[np.int32], NDArray[np.int64]] | 
     if bits.itemsize > 2:
         table, places, counts = np.unique(bits, return_inverse=True, return_counts=True)
         return (table, places.reshape(-1).astype(np.int32), counts) if len(table) <= MAX_PALETTE else None
-    all_counts = np.bincount(bits, minlength=1 << 8 * bits.itemsize)
-    table = np.flatnonzero(all_counts)
-    if len(table) > MAX_PALETTE:
-        return None
-    place_of = np.zeros(len(all_counts), np.int32)
+    if bits.itemsize > 1 and len(bits) < SMALL:
+        ordered = np.sort(bits, kind="stable")
+        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        if len(starts) > MAX_PALETTE:
+            return None
+        table, found_counts = ordered[starts], np.diff(starts, append=len(bits))
+    else:
+        all_counts = np.bincount(bits, minlength=1 << 8 * bits.itemsize)
+        is_there = all_counts != 0
+        if np.count_nonzero(is_there) > MAX_PALETTE:
+            return None
+        places = np.flatnonzero(is_there)
+        table, found_counts = places.astype(bits.dtype), all_counts[places]
+    place_of = np.empty(1 << 8 * bits.itemsize, np.int32)
     place_of[table] = np.arange(len(table), dtype=np.int32)
-    return table.astype(bits.dtype), place_of[bits], all_counts[table]
+    return table, place_of[bits], found_counts
 
 
 def looked_up(integers: NDArray[np.int32], raw: bytes | memoryview, itemsize: int) -> Bits:

@@ -384,9 +384,7 @@ def code_by_spread(
     spreads = measured_spreads(arrays, rules, options)
     if sensitivities is not None:
         spreads = spreads.by_sensitivity(sensitivities)
-    limit = options.max_bytes
-    if options.bits_per_weight is not None:
-        limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
+    limit = size_limit(arrays, options)
     if limit is None:
         by_default = None
         if held is None or held.share < 1:
@@ -402,6 +400,13 @@ def code_by_spread(
             asked = f"bits_per_weight: {options.bits_per_weight:g}, which is {limit} bytes, cannot be kept"
         raise InputError(f"{asked}; the smallest file is {len(found.data)} bytes")
     return found
+
+
+def size_limit(arrays: NamedArrays, options: CompressOptions) -> int | None:
+    """The size in bytes that is asked for; None if none is."""
+    if options.bits_per_weight is None:
+        return options.max_bytes
+    return int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)
 
 
 def _code_by_default(

@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import product
 from typing import Any, Literal
 
@@ -121,8 +122,8 @@ SPLIT_BITS = 3
 MEMBER_BYTES = 2
 # Values of a codebook that are off by no more keep 24 dB each.
 NEAR_SHARE = 2.0**-4
-# So many values tell whether all are on a grid.
-GRID_SAMPLE = 1024
+# So many values tell whether all are on a grid, and so few nearly always that they are not.
+GRID_SAMPLE, GRID_FEW = 1024, 64
 # Tensors of no more different values, each of which occurs so often on average, are levels: none is to be lost.
 MAX_LEVELS, LEVEL_REPEATS = 16, 4
 # Floats that deflate is tried on first.
@@ -578,11 +579,18 @@ def _promising(forms: list[ExactForm], share: float) -> list[ExactForm]:
         forms: Of the part.
         share: How many times as many values the tensor has.
     """
-    sizes = [_whole_bytes(form, estimated_bytes(form), share) for form in forms]
+    sizes = [_whole_bytes(form, estimated_bytes(form) + _missed_bytes(form, share), share) for form in forms]
     is_short = len(forms[0].raw) <= FEW
     return [
         f for f, size in zip(forms, sizes, strict=True) if is_short or f.integers is None or size <= NEAR * min(sizes)
     ]
+
+
+def _missed_bytes(form: ExactForm, share: float) -> float:
+    """What the entropy of a part that holds many different values is too low by (G. A. Miller, 1955)."""
+    if form.kind != "palette" or form.integers is None or share == 1:
+        return 0.0
+    return (len(np.unique(form.integers)) - 1) / (2 * math.log(2)) / 8
 
 
 def _whole_bytes(form: ExactForm | None, n_bytes: float, share: float) -> float:
@@ -600,11 +608,23 @@ def _may_deflate(bits: Bits, n_bytes: float, number_format: str) -> bool:
 
 
 def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> EncodedTensor:
+    if form.integers is None and job.parent is None and job.past is None and job.unary_length_minus1 == "fitting":
+        payload = _stand_in_payload(options.row_skipping, options.param_opt)
+        unit = replace(_unit(job, job.name, PayloadType.INT, (1,), options, 0), cabac_unary_length_minus1=None)
+        unit = replace(unit, payload=payload)
+        return EncodedTensor((unit,), job.number_format.split()[0], raw=form)
     shape = coded_shape(shape_of(job.array))
     integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
-    fast = replace(options, param_opt=False) if integers.size > SMALL else options
-    unit = _encode_integers(job, job.name, integers, fast)
+    unit = _encode_integers(job, job.name, integers, options, param_opt=options.param_opt and integers.size <= SMALL)
     return EncodedTensor((unit,), job.number_format.split()[0], raw=replace(form, integers=None))
+
+
+@cache
+def _stand_in_payload(row_skipping: bool, param_opt: bool) -> bytes:
+    """That of the integer 0 in one dimension of 1, with the default's greater flags."""
+    unit = DataUnit(PayloadType.INT, ("",), (1,), b"", cabac_unary_length_minus1=None)
+    options = CompressOptions(row_skipping=row_skipping, param_opt=param_opt)
+    return bytes(encode_indices(unit, np.zeros(1, np.int32), None, options).payload)
 
 
 def _encode_bit_exact(job: TensorJob, options: CompressOptions) -> EncodedTensor:
@@ -689,8 +709,12 @@ def without_loss(job: TensorJob, coded: EncodedTensor, options: CompressOptions)
 
 def _exact_levels(job: TensorJob, options: CompressOptions) -> tuple[NDArray[np.float32], int] | None:
     """A float tensor as float32, and the QP whose levels give every bit of it; None if there is none."""
-    values = exact_float32(job.array)
     limit = min(MAX_LEVEL, 1 << 8 * itemsize_of(job.array) - 3)
+    bits = bits_of(job.array)
+    part = exact_float32(values_of(bits[:: max(1, len(bits) // GRID_FEW)], job.array))
+    if part is None or exact_qp(part, options.qp_density, limit) is None:
+        return None  # what a part has no grid for the whole has none for
+    values = exact_float32(job.array)
     qp = None if values is None else exact_qp(values, options.qp_density, limit)
     return None if values is None or qp is None else (values, qp)
 
@@ -755,13 +779,21 @@ def _mixed_scales_bits(rows: NDArray[np.float32], side: int, step: float) -> flo
     return float(np.mean(np.log2(scales.mean(axis=1)) - np.log2(scales).mean(axis=1)))
 
 
-def _encode_integers(job: TensorJob, name: str, values: NDArray[np.int32], options: CompressOptions) -> DataUnit:
+def _encode_integers(
+    job: TensorJob,
+    name: str,
+    values: NDArray[np.int32],
+    options: CompressOptions,
+    *,
+    param_opt: bool | None = None,
+) -> DataUnit:
+    """Integers in a data unit; estimators are chosen as the options say, unless it is said here."""
     unit = _unit(job, name, PayloadType.INT, coded_shape(values.shape), options)
     if job.number_format in INTEGERS and not options.lossless:
         order = scan_order_of(unit.tensor_dimension_list, options, MIN_INTEGER_BLOCK_ROW_ELEMENTS)
         unit = replace(unit, scan_order=order)
     unit = with_unary_length(unit, values) if job.unary_length_minus1 == "fitting" else unit
-    return encode_indices(unit, values, None, options, job.past, n_threads=job.n_threads)
+    return encode_indices(unit, values, None, options, job.past, n_threads=job.n_threads, param_opt=param_opt)
 
 
 def with_unary_length(unit: DataUnit, indices: NDArray[np.int32]) -> DataUnit:

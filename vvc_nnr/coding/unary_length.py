@@ -37,23 +37,35 @@ def unary_length_minus1_of(indices: NDArray[np.int32]) -> int | None:
         return None
     if flat.size <= _TINY:
         return 0
-    counts = np.bincount(np.minimum(sizes, _LENGTHS[-1] + 2), minlength=_LENGTHS[-1] + 3)
+    if largest < _SAMPLE:
+        counted = np.bincount(sizes)
+        different = np.flatnonzero(counted)
+        n_of_each = counted[different]
+    else:
+        different, n_of_each = np.unique(sizes, return_counts=True)
+    counts = np.bincount(np.minimum(different, _LENGTHS[-1] + 2), n_of_each, minlength=_LENGTHS[-1] + 3)
     reached = counts[::-1].cumsum()[::-1][1:] * float(stride)
     flags = (_N_SIGNS * _bits(reached[:-1] / _N_SIGNS, reached[1:] / _N_SIGNS)).cumsum()
     lengths = np.array([length for length in _LENGTHS if length <= max(largest, _DEFAULT)])
     headers = _SET_FLAG_BITS * _N_SIGNS * lengths + np.where(lengths == _DEFAULT, 0, _FIELD_BITS)
-    best = int(lengths[np.argmin(flags[lengths - 1] + _escape_bits(sizes, lengths, stride) + headers)])
+    best = int(lengths[np.argmin(flags[lengths - 1] + _escape_bits(different, n_of_each, lengths, stride) + headers)])
     return None if best == _DEFAULT else best - 1
 
 
-def _escape_bits(sizes: NDArray[np.int64], lengths: NDArray[np.int64], stride: int) -> NDArray[np.float64]:
-    """Prefixes and suffixes of magnitudes above each number of flags, those of one in `stride` of them."""
-    different, n_of_each = np.unique(sizes, return_counts=True)
-    beyond = different - lengths[:, None]
-    n_suffix_bits = np.frexp(np.maximum(beyond, 0).astype(np.float64))[1] - 1
-    rows, columns = np.nonzero(beyond > 0)
-    places, n_bins = rows * _MAX_SUFFIX + n_suffix_bits[rows, columns], len(lengths) * _MAX_SUFFIX
-    counts = np.bincount(places, n_of_each[columns], n_bins).reshape(-1, _MAX_SUFFIX) * float(stride)
+def _escape_bits(
+    different: NDArray[np.int64], n_of_each: NDArray[np.int64], lengths: NDArray[np.int64], stride: int
+) -> NDArray[np.float64]:
+    """Prefixes and suffixes of magnitudes above each number of flags, those of one in `stride` of them.
+
+    Args:
+        different: The magnitudes, ascending.
+        n_of_each: How often each comes.
+        lengths: Numbers of flags.
+        stride: For how many values each stands.
+    """
+    # Suffixes of k bits are those of 2**k up to 2**(k + 1) - 1 beyond the flags.
+    first = np.searchsorted(different, lengths[:, None] + (np.int64(1) << np.arange(_MAX_SUFFIX + 1)))
+    counts = np.diff(np.concatenate([[0], n_of_each.cumsum()])[first], axis=1) * float(stride)
     reached = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
     beyond_it = np.concatenate([reached[:, 1:], np.zeros((len(lengths), 1))], axis=1)
     found: NDArray[np.float64] = _bits(reached, beyond_it).sum(axis=1) + counts @ np.arange(_MAX_SUFFIX)

@@ -61,6 +61,7 @@ def encode_indices(
     past: TensorPast | None = None,
     skipped_rows: NDArray[np.uint8] | None = None,
     n_threads: int = 1,
+    param_opt: bool | None = None,
 ) -> DataUnit:
     """A unit of one tensor with its indices coded.
 
@@ -72,8 +73,9 @@ def encode_indices(
         past: The tensor before the update.
         skipped_rows: Rows that must be coded as skipped, None: free.
         n_threads: Threads for its block rows.
+        param_opt: In place of that of the options; None: that.
     """
-    return encode_parts(unit, [PartIndices(indices, qp, skipped_rows)], options, past, n_threads=n_threads)
+    return encode_parts(unit, [PartIndices(indices, qp, skipped_rows)], options, past, n_threads=n_threads, param_opt=param_opt)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +99,7 @@ def encode_parts(
     options: CompressOptions,
     past: TensorPast | None = None,
     n_threads: int = 1,
+    param_opt: bool | None = None,
 ) -> DataUnit:
     """A unit with the indices of its tensors coded.
 
@@ -106,11 +109,13 @@ def encode_parts(
         options: Row skip and estimators.
         past: The tensor before the update.
         n_threads: Threads for block rows.
+        param_opt: In place of that of the options; None: that.
     """
+    is_chosen = options.param_opt if param_opt is None else param_opt
     inputs = []
     for part, own in zip(unit.parts(), parts, strict=True):
         params = make_params(unit, part, past)
-        sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
+        sets = None if is_chosen else np.zeros(params.layout().n_contexts, np.uint8)
         choices = TensorChoices(None if options.row_skipping else False, own.skipped_rows, estimator_sets=sets)
         inputs.append(TensorInput(params, own.indices, choices, own.qp))
     encoded = encode_payload(inputs, options.qp_density, n_threads=n_threads)

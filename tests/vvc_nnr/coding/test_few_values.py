@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.tensor_encoder import FEW_ROUNDINGS
-from vvc_nnr.compress import decompress
+from vvc_nnr.compress import decompress, inspect
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.quality import MIN_QUALITY_DB, WEAK_DB, snr_db
 
@@ -43,3 +43,12 @@ def test_no_few_values_lose_most_of_themselves(octaves: tuple[float, float]) -> 
         few = {name for name, values in network.items() if values.size <= FEW_ROUNDINGS}
         assert not {name: db for name, db in kept.items() if name in few and db < MIN_QUALITY_DB}, seed
         assert {name for name, db in kept.items() if db < WEAK_DB} <= coded.weak_db.keys()
+
+
+@pytest.mark.parametrize("max_bytes", [3000, 6000, 15000])
+def test_one_large_tensor_uses_a_size_up(max_bytes: int) -> None:
+    values = np.random.default_rng(0).laplace(0, 0.05, (256, 256)).astype(np.float32)
+    coded = code_network({"w": values}, CompressOptions(max_bytes=max_bytes, n_threads=1))
+    assert 0.95 * max_bytes <= len(coded.data) <= max_bytes
+    given = code_network({"w": values}, CompressOptions(max_bytes=max_bytes, qp_density=3, n_threads=1))
+    assert inspect(given.data).qp_density == 3
