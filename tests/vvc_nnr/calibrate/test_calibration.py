@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import vvc_nnr
 from vvc_nnr import Calibration, Sample
+from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.calibrate import moments
 from vvc_nnr.calibrate.calibration import as_calibration
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder
@@ -30,6 +31,7 @@ from vvc_nnr.calibrate.moments import (
     input_moments,
     output_moments,
 )
+from vvc_nnr.coding.unit_coding import decode_unit
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.rate_distortion import damped, feedback_of
@@ -342,6 +344,24 @@ def test_channels_of_unlike_scale_are_no_matter() -> None:
         1e-4 * (10 ** (each.loss_db / 10) - 1) + 3e-10 * 8 * len(each.data) for each in (made, same)
     )  # what both are to make least
     assert other_cost < 1.25 * cost
+
+
+def test_scales_of_rows_where_errors_of_rows_cost_unlike(caplog: pytest.LogCaptureFixture) -> None:
+    network = rescaled(small_network(n_channels=32), seed=1)
+    options = CompressOptions(local_scaling=True)
+    coder = prepare_calibrated(network, at_40_db(pictures(12)), options=options)
+    made = coder.compress(3e-10)
+    assert "2.weight" in made.scaled
+    report = {tensor.name: tensor for tensor in vvc_nnr.inspect(made.data).tensors}
+    assert [name for name, tensor in report.items() if tensor.scaling_qp is not None] == [*made.scaled]
+    assert all(tensor.qp == report[tensor.name].qp for tensor in made.tensors if tensor.name in made.scaled)
+    (tensor,) = (each for each in read_stream(made.data).tensors if each.name == "2.weight")
+    unit, sets = tensor.data_units[0], tensor.units[0].parameter_sets
+    scales = decode_unit(unit, sets, output="values", max_elements=10**5)[0].numbers[:, 0]
+    costs = np.diagonal(coder.gradients["2"])
+    assert np.corrcoef(np.log(scales), np.log(costs))[0, 1] < -0.95
+    whole = compress_calibrated(network, at_40_db(pictures(12)), max_loss_db=0.02, options=options)
+    assert ("have a scale for each row" in caplog.text) == bool(whole.scaled)
 
 
 def test_the_networks_own_output_is_the_target_where_none_is_given(caplog: pytest.LogCaptureFixture) -> None:
