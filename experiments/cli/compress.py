@@ -715,6 +715,7 @@ def _calibrated_json(tensor: TensorAllocation) -> dict[str, Any]:
         "sensitivity_db": tensor.sensitivity_db,
         "error_share": tensor.error_share,
         "zero_share": tensor.zero_share,
+        "local_scaling": tensor.is_scaled,
     }
 
 

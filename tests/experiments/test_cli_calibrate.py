@@ -305,3 +305,26 @@ def test_copies_of_photographs_that_measure_are_not_trained_on(tmp_path: Path) -
         tuning = job.tuning(nn.Conv2d(3, 3, 3), tmp_path / "measured")
         trained_on = {path.name.removeprefix(prefix) for path in tuning.photographs}
         assert trained_on == {path.name for path in photographs} - held_out
+
+
+def test_scales_of_rows_are_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    network = DnCnn(3, 24)
+    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+    sizes = np.exp(1.5 * np.random.default_rng(0).normal(size=24)).astype(np.float32)
+    for name, factors in (
+        ("conv1.weight", sizes[:, None, None, None]),
+        ("conv1.bias", sizes),
+        ("conv2.weight", 1 / sizes[:, None, None]),
+    ):
+        tensors[name] = tensors[name] * factors
+    write_float(folder / "unlike.safetensors", tensors, {})
+    pictures = ("--calibrate", folder / "pictures", "--arch", "dncnn", "--noise-sigma", "25", "--max-bytes", "4000")
+    assert compress(folder, tmp_path / "a.nnc", "unlike", *pictures, "--local-scaling", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [tensor["name"] for tensor in report["tensors"] if tensor["local_scaling"]] == ["conv1.weight"]
+    assert "1 tensors have a scale for each row: conv1.weight; other decoders" in caplog.text
+    found = {tensor.name: tensor.scaling_qp for tensor in inspect((tmp_path / "a.nnc").read_bytes()).tensors}
+    assert [name for name, qp in found.items() if qp is not None] == ["conv1.weight"]

@@ -610,3 +610,35 @@ def test_an_update_that_does_not_tell_its_base_is_named(run: Run, tmp_path: Path
     coded.write_bytes(compress_update(arrays, {"w": 2 * arrays["w"]}, brief=True)[0])
     assert json.loads(run("update", "apply", base, coded, "-o", after, "--json"))["not_checked"] == [str(coded)]
     assert "not checked to be whole and for this network" in run("update", "apply", base, coded, "-o", after)
+
+
+def test_scales_of_rows_are_told(run: Run, refused: Run, tmp_path: Path) -> None:
+    random, sizes = np.random.default_rng(2), np.exp(np.random.default_rng(1).normal(size=(40, 1)))
+    rows, columns = random.normal(size=(40, 20)) * sizes, random.normal(size=(8, 40)) / sizes.T
+    path, small, back = tmp_path / "net.safetensors", tmp_path / "net.nnc", tmp_path / "back.safetensors"
+    write_exact(path, {"a": rows.astype(np.float32), "b": columns.astype(np.float32)}, {})
+    assert "scale for each row" not in run("compress", path, "-o", small)
+    said = run("compress", path, "-o", small, "--local-scaling")
+    assert (
+        "note: 1 tensors have a scale for each row: a; other decoders, as the reference software, may give it apart, "
+        "as NAME_scaling, which the rows of NAME must be multiplied by"
+    ) in said.splitlines()
+    assert json.loads(run("compress", path, "-o", small, "--local-scaling", "--json"))["local_scaling"] == ["a"]
+    table = run("inspect", small, "--original", path)
+    assert "BLOCK, DQ, local scaling" in table
+    report = json.loads(run("inspect", small, "--original", path, "--json"))["tensors"]
+    assert [tensor["scaling_qp"] is None for tensor in report] == [False, True]
+    run("decompress", small, "-o", back)
+    found = read_network(back).tensors
+    assert list(found) == ["a", "b"]
+    noise = np.square(found["a"] - rows).sum() / np.square(rows).sum()
+    assert report[0]["snr_db"] == pytest.approx(-10 * np.log10(noise), abs=0.01)
+    for options, why in (
+        (("--lossless",), "--local-scaling with --lossless: has no effect"),
+        (("--codebook", "auto"), "--local-scaling with --codebook: has no effect"),
+    ):
+        assert why in refused("compress", path, "-o", tmp_path / "no.nnc", "--local-scaling", *options)
+    uniform = refused("compress", path, "-o", tmp_path / "no.safetensors", "--local-scaling")
+    assert "takes none of the options of --method nnc, such as --local-scaling" in uniform
+    update = refused("update", "make", path, back, "-o", tmp_path / "no.nnc", "--local-scaling")
+    assert "--local-scaling" in update

@@ -104,7 +104,13 @@ def _own_streams() -> dict[str, bytes]:
         "large indices": {"qp": -70, "scan_order": 1},
     }
     streams = {name: compress({"tall": tall}, n_threads=1, **chosen) for name, chosen in options.items()}
-    return streams | {"mixed": compress(mixed, n_threads=1, metadata={"architecture": "none"}), "block": _block()}
+    streams |= {"mixed": compress(mixed, n_threads=1, metadata={"architecture": "none"}), "block": _block()}
+    sizes = np.exp(random.normal(size=(20, 1)))
+    scaled = {"a": random.normal(size=(20, 9)) * sizes, "b": random.normal(size=(3, 20)) / sizes.T}
+    for name, dtype in (("local scaling", np.float32), ("local scaling of half floats", np.float16)):
+        network = {key: array.astype(dtype) for key, array in scaled.items()}
+        streams[name] = compress(network, n_threads=1, scan_order=1, local_scaling=True)
+    return streams
 
 
 def _block() -> bytes:

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 import vvc_nnr
 from vvc_nnr import Calibration, Sample
+from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.calibrate import moments
 from vvc_nnr.calibrate.calibration import as_calibration
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder
@@ -30,6 +32,7 @@ from vvc_nnr.calibrate.moments import (
     input_moments,
     output_moments,
 )
+from vvc_nnr.coding.unit_coding import decode_unit
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.rate_distortion import damped, feedback_of
@@ -319,16 +322,21 @@ def test_matrices_of_no_known_layer_follow_their_spread_unless_a_qp_is_given() -
 
 
 def rescaled(network: nn.Sequential, seed: int = 0) -> nn.Sequential:
-    """A network that computes the same: rows of a layer times s, columns of the next one by s."""
+    """A network that computes the same: output channels of a layer times s, the next layer's weights for them by s."""
     found = copy.deepcopy(network)
-    layers = [module for module in found if isinstance(module, nn.Conv2d)]
+    layers: list[Any] = [module for module in found if not isinstance(module, nn.ReLU)]
     generator = torch.Generator().manual_seed(seed)
+
+    def along(scale: Tensor, weight: Tensor, axis: int) -> Tensor:
+        return scale.reshape([-1 if place == axis else 1 for place in range(weight.ndim)])
+
     with torch.no_grad():
         for layer, following in itertools.pairwise(layers):
-            scale = torch.exp(0.75 * torch.randn(layer.out_channels, generator=generator))
-            layer.weight.mul_(scale[:, None, None, None])
-            layer.bias.mul_(scale)  # type: ignore[union-attr]
-            following.weight.div_(scale[None, :, None, None])
+            scale = torch.exp(0.75 * torch.randn(len(layer.bias), generator=generator))
+            inputs_first = isinstance(layer, nn.ConvTranspose1d)
+            layer.weight.mul_(along(scale, layer.weight, int(inputs_first)))
+            layer.bias.mul_(scale)
+            following.weight.div_(along(scale, following.weight, int(not inputs_first)))
     return found
 
 
@@ -342,6 +350,53 @@ def test_channels_of_unlike_scale_are_no_matter() -> None:
         1e-4 * (10 ** (each.loss_db / 10) - 1) + 3e-10 * 8 * len(each.data) for each in (made, same)
     )  # what both are to make least
     assert other_cost < 1.25 * cost
+
+
+OTHER_LAYERS: dict[str, tuple[Callable[[int, int], nn.Module], tuple[int, ...]]] = {
+    "linear": (nn.Linear, (64, 24)),
+    "one-dimensional": (lambda a, b: nn.Conv1d(a, b, 3, padding=1), (1, 4, 128)),
+    "transposed": (lambda a, b: nn.ConvTranspose1d(a, b, 3, padding=1), (1, 4, 128)),
+    "transposed, stride 2": (lambda a, b: nn.ConvTranspose1d(a, b, 4, stride=2, padding=1), (1, 4, 64)),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_LAYERS)
+def test_layers_of_all_kinds_bear_channels_of_unlike_scale(kind: str) -> None:
+    layer, shape = OTHER_LAYERS[kind]
+    torch.manual_seed(0)
+    first, second, third = (layer(*sides) for sides in ((24 if kind == "linear" else 4, 32), (32, 32), (32, 8)))
+    network = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third).eval()
+    noise = torch.randn(12, *shape[:-1], shape[-1] + 8, generator=torch.Generator().manual_seed(1))
+    given = [*nn.functional.avg_pool1d(noise.flatten(0, 1), 9, 1).reshape(12, *shape) * 2]
+    calibration, lambda_rd = replace(at_40_db(given), accepts_small=True), 3e-10
+
+    def cost(made_of: nn.Module, options: CompressOptions | None = None) -> float:
+        made = prepare_calibrated(made_of, calibration, options=options).compress(lambda_rd)
+        return 1e-4 * (10 ** (made.loss_db / 10) - 1) + lambda_rd * 8 * len(made.data)
+
+    other = rescaled(network)
+    torch.testing.assert_close(network(given[0]), other(given[0]), rtol=1e-3, atol=1e-5)
+    plain, unlike, scaled = cost(network), cost(other), cost(other, CompressOptions(local_scaling=True))
+    assert unlike < 1.5 * plain
+    assert scaled < 0.98 * unlike
+
+
+def test_scales_of_rows_where_errors_of_rows_cost_unlike(caplog: pytest.LogCaptureFixture) -> None:
+    network = rescaled(small_network(n_channels=32), seed=1)
+    options = CompressOptions(local_scaling=True)
+    coder = prepare_calibrated(network, at_40_db(pictures(12)), options=options)
+    made = coder.compress(3e-10)
+    assert "2.weight" in made.scaled
+    report = {tensor.name: tensor for tensor in vvc_nnr.inspect(made.data).tensors}
+    assert [name for name, tensor in report.items() if tensor.scaling_qp is not None] == [*made.scaled]
+    assert all(tensor.qp == report[tensor.name].qp for tensor in made.tensors if tensor.name in made.scaled)
+    (tensor,) = (each for each in read_stream(made.data).tensors if each.name == "2.weight")
+    unit, sets = tensor.data_units[0], tensor.units[0].parameter_sets
+    scales = decode_unit(unit, sets, output="values", max_elements=10**5)[0].numbers[:, 0]
+    costs = np.diagonal(coder.gradients["2"])
+    assert np.corrcoef(np.log(scales), np.log(costs))[0, 1] < -0.95
+    whole = compress_calibrated(network, at_40_db(pictures(12)), max_loss_db=0.02, options=options)
+    assert ("have a scale for each row" in caplog.text) == bool(whole.scaled)
 
 
 def test_the_networks_own_output_is_the_target_where_none_is_given(caplog: pytest.LogCaptureFixture) -> None:

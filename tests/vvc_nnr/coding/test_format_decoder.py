@@ -90,6 +90,24 @@ def test_streams_of_this_package(options: dict[str, Any]) -> None:
         np.testing.assert_array_equal(found[name], values)
 
 
+@pytest.mark.parametrize("options", [{"scan_order": 1}, {"qp": -20, "use_dq": False}, {"bitdepth": 6}], ids=str)
+def test_scales_of_rows_by_the_document(options: dict[str, Any]) -> None:
+    random = np.random.default_rng(8)
+    sizes = np.exp(random.normal(size=(30, 1))).astype(np.float16)
+    network = {
+        "a": random.normal(size=(30, 12)).astype(np.float16) * sizes,
+        "b": random.normal(size=(5, 30)).astype(np.float32) / sizes.T,
+    }
+    data = compress(network, local_scaling=True, **options)
+    assert read_items(data)[0] == [Item("float16")]
+    block, other = decode_stream(data)
+    assert (block["scaling"].name, block["weight"].name) == ("a_scaling", "a")
+    found = decompress(data)
+    scaled = block["weight"].values * block["scaling"].values[:, None]
+    np.testing.assert_array_equal(found["a"], scaled.astype(np.float16))
+    np.testing.assert_array_equal(found["b"], other["weight"].values)
+
+
 def test_manifests_of_this_package() -> None:
     network = {
         "plain": np.ones(2, np.float32),

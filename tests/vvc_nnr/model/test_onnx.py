@@ -918,3 +918,38 @@ def test_a_coded_graph_that_names_other_files_is_damaged() -> None:
     data = compress_arrays(found.arrays, CompressOptions(), graph=Graph(model.SerializeToString()))
     with pytest.raises(BitstreamError, match="has the values of 'b' in another file"):
         decompress_onnx(data)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_scales_of_rows_are_in_the_weights_of_the_model_again(path: Path, half: bool) -> None:
+    random, dtype = np.random.default_rng(3), np.float16 if half else np.float32
+    sizes = np.exp(random.normal(size=24))
+    weights = {
+        "first": random.normal(size=(24, 3, 3, 3)) * sizes[:, None, None, None],
+        "second": random.normal(size=(5, 24, 3, 3)) / sizes[:, None, None],
+    }
+    kind = onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["x", "first"], ["c"], pads=[1] * 4),
+            onnx.helper.make_node("Relu", ["c"], ["r"]),
+            onnx.helper.make_node("Conv", ["r", "second"], ["y"], pads=[1] * 4),
+        ],
+        "g",
+        [value("x", kind, [1, 3, 4, 4])],
+        [value("y", kind, [1, 5, 4, 4])],
+        [onnx.numpy_helper.from_array(array.astype(dtype), name) for name, array in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    data = compress(model, local_scaling=True)
+    assert [tensor.payload_type for tensor in vvc_nnr.inspect(data).tensors] == ["BLOCK", "FLOAT"]
+    again, decoded = decompress_onnx(data), decompress(data)
+    onnx.checker.check_model(again)
+    for tensor in again.graph.initializer:
+        found = onnx.numpy_helper.to_array(tensor)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, decoded[tensor.name])
+        rows = np.square(found - weights[tensor.name]).mean((1, 2, 3)) / np.square(weights[tensor.name]).mean((1, 2, 3))
+        assert rows.max() < 10**-1.5
+    assert [node.op_type for node in again.graph.node] == ["Conv", "Relu", "Conv"]
