@@ -280,6 +280,19 @@ class CodedNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class Sensitivities:
+    """What noise in each tensor does to a network's outputs.
+
+    Attributes:
+        per_mse: Noise power of the outputs over their own for a mean squared error of 1, by name; 0 if it is not known.
+        share: How far the SNR of a tensor goes, in dB, from what spread, size and place tell (0) to what these tell (1).
+    """
+
+    per_mse: Mapping[str, float]
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """The file of a network by the reference software, which the default is to take.
 
@@ -351,7 +364,7 @@ def code_by_spread(
     coded: Callable[[OwnSteps], CodedNetwork],
     size_bytes: Callable[[OwnSteps, CompressOptions], int],
     held: Held | None = None,
-    sensitivities: Mapping[str, float] | None = None,
+    sensitivities: Sensitivities | None = None,
 ) -> CodedNetwork:
     """A network with steps that follow from the spread of its tensors, at the quality or size that is asked for.
 
@@ -370,7 +383,7 @@ def code_by_spread(
     """
     spreads = measured_spreads(arrays, rules, options)
     if sensitivities is not None:
-        spreads = spreads.by_sensitivity(sensitivities)
+        spreads = spreads.by_sensitivity(sensitivities.per_mse, sensitivities.share)
     limit = options.max_bytes
     if options.bits_per_weight is not None:
         limit = int(options.bits_per_weight * sum(math.prod(shape_of(array)) for array in arrays.values()) / 8)

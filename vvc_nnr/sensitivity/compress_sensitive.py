@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.encoder import code_network, spreads_of
-from vvc_nnr.coding.own_steps import CodedNetwork, follows_spread
+from vvc_nnr.coding.own_steps import CodedNetwork, Sensitivities, follows_spread
 from vvc_nnr.errors import InputError
 from vvc_nnr.network_file import NetworkArrays, decoded_arrays
 from vvc_nnr.options import CompressOptions, thread_count
@@ -21,8 +20,9 @@ from vvc_nnr.sensitivity.onnx_inputs import batches_of
 from vvc_nnr.sensitivity.onnx_run import OnnxModelRunner
 from vvc_nnr.sensitivity.synthetic import SYNTHETIC, synthetic_batches
 
-_log = logging.getLogger(__name__)
 Method = Literal["sensitivity", "spread"]
+SYNTHETIC_SHARE = 0.5
+"""How far synthetic inputs, which may be unlike real ones, move the SNR of a tensor from what is usual to theirs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,12 +95,14 @@ def compress_by_sensitivity(
     arguments = (metadata, network.roles or None, graph, network.n_bytes or None)
     usual = code_network(network.arrays, options, progress, *arguments)
     usual_db = meter.snr_db(_decoded(usual.data, options))
+    is_synthetic = isinstance(inputs, str) and inputs == SYNTHETIC
     per_mse = {name: each.per_mse for name, each in found.items()}
+    sensitivities = Sensitivities(per_mse, SYNTHETIC_SHARE if is_synthetic else 1.0)
     # A quality is the bytes that it takes without sensitivities.
     budget = options if options.quality is None else replace(options, quality=None, max_bytes=len(usual.data))
     made, snr_db = usual, usual_db
     try:
-        by_sensitivity = code_network(network.arrays, budget, progress, *arguments, per_mse)
+        by_sensitivity = code_network(network.arrays, budget, progress, *arguments, sensitivities)
     except InputError:
         if options.quality is None:
             raise
@@ -109,7 +111,6 @@ def compress_by_sensitivity(
         if own_db >= usual_db:
             made, snr_db = by_sensitivity, own_db
     method: Method = "spread" if made is usual else "sensitivity"
-    is_synthetic = isinstance(inputs, str) and inputs == SYNTHETIC
     return SensitiveNetwork(made, found, snr_db, usual_db, len(usual.data), method, n_batches, is_synthetic)
 
 
