@@ -285,7 +285,7 @@ class Sensitivities:
 
     Attributes:
         per_mse: Noise power of the outputs over their own for a mean squared error of 1, by name; 0 if it is not known.
-        share: How far the SNR of a tensor goes, in dB, from what spread, size and place tell (0) to what these tell (1).
+        share: How far a tensor's SNR goes, in dB, from what spread, size and place tell (0) to what these tell (1).
     """
 
     per_mse: Mapping[str, float]
