@@ -135,7 +135,7 @@ def compress(
             batches: for a module tensors, tuples of arguments or maps of keyword arguments; for an ONNX model maps of
             its inputs' names to arrays, the name of a `.npz` file of them (one axis more for several batches), or
             "synthetic", which makes some. A `quality` then stands for the bytes that it takes without. The file without
-            is returned where it leaves the outputs less noise on these inputs.
+            is returned where it leaves the outputs less noise on given inputs.
             `vvc_nnr.sensitivity.compress_sensitive.compress_by_sensitivity` tells more.
 
     Raises:

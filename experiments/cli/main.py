@@ -212,6 +212,7 @@ COMMANDS: Mapping[str, Entry] = {
         "compress:Compress",
         (
             "vvc-nnr compress model.safetensors -o small.nnc --qp -32",
+            "vvc-nnr compress model.onnx -o small.nnc --sensitivity inputs.npz",
             "vvc-nnr compress inloop-postfilter -o small.nnc --calibrate photographs/ --max-loss-db 0.02",
         ),
     ),

@@ -23,6 +23,7 @@ from vvc_nnr.coding.own_steps import (
     CodedNetwork,
     Held,
     OwnSteps,
+    Sensitivities,
     code_by_spread,
     default_steps,
     follows_spread,
@@ -60,7 +61,7 @@ MAX_RAW_BYTES = (1 << 31) - (1 << 12)
 
 _log = logging.getLogger(__name__)
 
-# Where less of a size that is asked for is used, QPs closer together are tried. The reference software reads all densities.
+# Where less of a size that is asked for is used, QPs closer together are tried; the reference software reads them.
 DEFAULT_QP_DENSITY, USED_SHARE = 2, 0.95
 
 # What a data unit says itself.
@@ -93,7 +94,7 @@ def code_network(
     roles: Mapping[str, TensorRole] | None = None,
     graph: Graph | None = None,
     input_bytes: int | None = None,
-    sensitivities: Mapping[str, float] | None = None,
+    sensitivities: Sensitivities | None = None,
 ) -> CodedNetwork:
     """A stream of all tensors, tied ones once.
 
@@ -105,7 +106,7 @@ def code_network(
         roles: What the tensors are, by name; None: what their names tell.
         graph: The network's graph, if it has one.
         input_bytes: Size of the file that they are from; None: that of a safetensors file of them.
-        sensitivities: Of tensors whose steps follow from that, by name; None: from spread, size and place alone.
+        sensitivities: What steps follow from; None: from spread, size and place alone.
 
     Raises:
         InputError: If an option, a name, a number format or a value cannot be coded, or a size cannot be kept.

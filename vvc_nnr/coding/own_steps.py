@@ -282,6 +282,19 @@ class CodedNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class Sensitivities:
+    """What noise in each tensor does to a network's outputs.
+
+    Attributes:
+        per_mse: Noise power of the outputs over their own for a mean squared error of 1, by name; 0 if it is not known.
+        share: How far a tensor's SNR goes, in dB, from what spread, size and place tell (0) to what these tell (1).
+    """
+
+    per_mse: Mapping[str, float]
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """The file of a network by the reference software, which the default is to take.
 
@@ -364,7 +377,7 @@ def code_by_spread(
     coded: Callable[[OwnSteps], CodedNetwork],
     size_bytes: Callable[[OwnSteps, CompressOptions], int],
     held: Held | None = None,
-    sensitivities: Mapping[str, float] | None = None,
+    sensitivities: Sensitivities | None = None,
 ) -> CodedNetwork:
     """A network with steps that follow from the spread of its tensors, at the quality or size that is asked for.
 
@@ -383,7 +396,7 @@ def code_by_spread(
     """
     spreads = measured_spreads(arrays, rules, options)
     if sensitivities is not None:
-        spreads = spreads.by_sensitivity(sensitivities)
+        spreads = spreads.by_sensitivity(sensitivities.per_mse, sensitivities.share)
     limit = size_limit(arrays, options)
     if limit is None:
         by_default = None

@@ -75,7 +75,9 @@ def encode_indices(
         n_threads: Threads for its block rows.
         param_opt: In place of that of the options; None: that.
     """
-    return encode_parts(unit, [PartIndices(indices, qp, skipped_rows)], options, past, n_threads=n_threads, param_opt=param_opt)
+    return encode_parts(
+        unit, [PartIndices(indices, qp, skipped_rows)], options, past, n_threads=n_threads, param_opt=param_opt
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

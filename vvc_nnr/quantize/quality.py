@@ -379,7 +379,7 @@ class Spreads:
     least_db: float = MIN_QUALITY_DB
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def by_sensitivity(self, sensitivities: Mapping[str, float]) -> Spreads:
+    def by_sensitivity(self, sensitivities: Mapping[str, float], share: float = 1.0) -> Spreads:
         """The same with offsets that follow from what noise in each tensor does to the outputs.
 
         With D_t the mean squared error of tensor t, S_t its sensitivity and n_t its size, the sum of S_t D_t is least
@@ -388,6 +388,7 @@ class Spreads:
 
         Args:
             sensitivities: Noise power of the outputs over their own for a mean squared error of 1, by name.
+            share: How far offsets go, in dB, from those without sensitivities (0) to those that follow from them (1).
         """
         sizes = {name: spread.n_values for name, spread in (self.weights or self.vectors).items()}
         n_all = sum(spread.n_values for spread in self.all.values())
@@ -401,6 +402,7 @@ class Spreads:
         shifts = [(self[name].n_values, own - self.offsets_db.get(name, 0.0)) for name, own in measured.items()]
         shift = _mean(shifts)
         offsets = {name: self.offsets_db.get(name, 0.0) + shift for name in self.all}
+        measured = {name: offsets[name] + share * (own - offsets[name]) for name, own in measured.items()}
         return replace(self, offsets_db=offsets | measured, least_db=NARROW_DB)
 
     def qps_at(self, quality_db: float, qp_density: int, least_db: float | None = None) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.encoder import code_network, spreads_of
-from vvc_nnr.coding.own_steps import CodedNetwork, follows_spread
+from vvc_nnr.coding.own_steps import CodedNetwork, Sensitivities, follows_spread
 from vvc_nnr.errors import InputError
 from vvc_nnr.network_file import NetworkArrays, decoded_arrays
 from vvc_nnr.options import CompressOptions, thread_count
@@ -21,8 +20,9 @@ from vvc_nnr.sensitivity.onnx_inputs import batches_of
 from vvc_nnr.sensitivity.onnx_run import OnnxModelRunner
 from vvc_nnr.sensitivity.synthetic import SYNTHETIC, synthetic_batches
 
-_log = logging.getLogger(__name__)
 Method = Literal["sensitivity", "spread"]
+SYNTHETIC_SHARE = 0.5
+"""How far synthetic inputs, which may be unlike real ones, move the SNR of a tensor from what is usual to theirs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +35,7 @@ class SensitiveNetwork:
         output_snr_db: SNR of the outputs of the coded file on the inputs; inf if they are the same.
         usual_snr_db: That of the file of the same budget whose steps follow from spread, size and place alone.
         usual_bytes: The size of that file.
-        method: "spread" where that file is the better one, and is this one.
+        method: "spread" where that file is the better one on given inputs, and is this one.
         n_batches: What the network was run on.
         is_synthetic: Whether the inputs were made here.
     """
@@ -68,7 +68,8 @@ def compress_by_sensitivity(
 ) -> SensitiveNetwork:
     """The network with the steps that leave its outputs the least noise at the budget that is asked for.
 
-    The file whose steps follow from spread, size and place alone is made and measured too, and the better one returned.
+    The file whose steps follow from spread, size and place alone is made and measured too, and the better one on the
+    inputs is returned, unless these are synthetic.
 
     Args:
         network: Its tensors, and its graph if it is an ONNX model.
@@ -95,21 +96,23 @@ def compress_by_sensitivity(
     arguments = (metadata, network.roles or None, graph, network.n_bytes or None)
     usual = code_network(network.arrays, options, progress, *arguments)
     usual_db = meter.snr_db(_decoded(usual.data, options))
+    is_synthetic = isinstance(inputs, str) and inputs == SYNTHETIC
     per_mse = {name: each.per_mse for name, each in found.items()}
+    sensitivities = Sensitivities(per_mse, SYNTHETIC_SHARE if is_synthetic else 1.0)
     # A quality is the bytes that it takes without sensitivities.
     budget = options if options.quality is None else replace(options, quality=None, max_bytes=len(usual.data))
     made, snr_db = usual, usual_db
     try:
-        by_sensitivity = code_network(network.arrays, budget, progress, *arguments, per_mse)
+        by_sensitivity = code_network(network.arrays, budget, progress, *arguments, sensitivities)
     except InputError:
         if options.quality is None:
             raise
     else:
         own_db = meter.snr_db(_decoded(by_sensitivity.data, options))
-        if own_db >= usual_db:
+        # One draw of noise on inputs that are unlike real ones tells nothing: measured, choosing by it costs 1 dB.
+        if own_db >= usual_db or is_synthetic:
             made, snr_db = by_sensitivity, own_db
     method: Method = "spread" if made is usual else "sensitivity"
-    is_synthetic = isinstance(inputs, str) and inputs == SYNTHETIC
     return SensitiveNetwork(made, found, snr_db, usual_db, len(usual.data), method, n_batches, is_synthetic)
 
 

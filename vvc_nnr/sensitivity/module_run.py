@@ -77,7 +77,8 @@ class ModuleRunner:
     """
 
     def __init__(self, module: nn.Module, calls: Sequence[Call]) -> None:
-        self._network: nn.Module = copied_module(module).eval().float()
+        with torch.inference_mode(False):  # a copy whose values may be changed, whatever mode the caller has set
+            self._network: nn.Module = copied_module(module).eval().float()
         self._calls = calls
         self._tensors: dict[str, Tensor] = {
             **dict(self._network.named_parameters(remove_duplicate=False)),

@@ -32,15 +32,19 @@ _PICTURE_SIZES = (160, 64, 224, 320, 32, 96, 48, 128, 512, 640)
 _SOUND_SIZES = (1024, 512, 4096, 16000, 576, 256, 64, 16, 8, 1)
 _OTHER_SIZES = (64, 32, 128, 16, 100, 200, 8, 4, 256, 1)
 # An open first axis is the batch's.
-_BATCH_SIZES = (2, 1)
+_BATCH, _BATCH_SIZES = ("batch",), (2, 1)
 # Operators that hand an index on.
 _PASSED_ON = (
     *("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand", "Tile"),
     *("Split", "Clip"),
 )
-_TABLES_PASSED_ON = ("Cast", "Identity", "DequantizeLinear")
+# Index arithmetic, such as that of negative ones.
+_ARITHMETIC = ("Concat", "Add", "Sub", "Mul", "Where", "Mod", "Min", "Max")
+_TABLES_PASSED_ON = ("Cast", "Identity", "DequantizeLinear", "Expand", "Unsqueeze", "Reshape")
 _COMPARED = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
-_MAX_COMPARED = 4
+_MAX_COMPARED, _MAX_ONE_HOT = 4, 4096
+# Scale and mean of floats, in turn.
+_SCALES = ((1.0, 0.0), (3.0, 0.0), (0.25, 0.5), (0.3, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,15 @@ def _is_finite(outputs: Sequence[Any]) -> bool:
 
 def _variants(inputs: Sequence[DeclaredInput], uses: Mapping[str, _Indices]) -> Iterator[tuple[dict[object, int], int]]:
     """Sizes of open axes, and which of its values each integer takes that chooses from no table."""
+    batch = {(each.shape or (None,))[0] for each in inputs if len(each.shape or ()) > 1} - {None}
+
+    def is_batch(key: object) -> bool:
+        return key == _BATCH or key in batch
+
     axes = {key: each for each in inputs for key in _open_axes(each)}
     n_choices = 3 if any(_is_free(each, uses) for each in inputs) else 1
-    batch_sizes = _BATCH_SIZES if any(_is_batch(key) for key in axes) else (0,)
-    ladders = {key: _ladder(each) for key, each in axes.items() if not _is_batch(key)}
+    batch_sizes = _BATCH_SIZES if any(map(is_batch, axes)) else (0,)
+    ladders = {key: _ladder(each) for key, each in axes.items() if not is_batch(key)}
     plain = [{key: sizes[place] for key, sizes in ladders.items()} for place in range(len(_OTHER_SIZES))]
     if not ladders:
         plain = plain[:1]
@@ -105,7 +114,7 @@ def _variants(inputs: Sequence[DeclaredInput], uses: Mapping[str, _Indices]) -> 
         plain += [{**plain[0], key: size} for key, sizes in ladders.items() for size in sizes[1:]]
     for sizes in plain:
         for batch_size in batch_sizes:
-            whole = {**sizes, **{key: batch_size for key in axes if _is_batch(key)}}
+            whole = {**sizes, **{key: batch_size for key in axes if is_batch(key)}}
             if all(_n_values(each, whole) <= MAX_VALUES for each in inputs):
                 yield from ((whole, choice) for choice in range(n_choices))
 
@@ -122,11 +131,9 @@ def _open_axes(declared: DeclaredInput) -> list[object]:
 
 def _key(declared: DeclaredInput, place: int) -> object:
     side = (declared.shape or ())[place]
-    return ("batch",) if place == 0 and len(declared.shape or ()) > 1 else side or (declared.name, place)
-
-
-def _is_batch(key: object) -> bool:
-    return key == ("batch",)
+    if isinstance(side, str) and side:
+        return side
+    return _BATCH if place == 0 and len(declared.shape or ()) > 1 else (declared.name, place)
 
 
 def _ladder(declared: DeclaredInput) -> tuple[int, ...]:
@@ -162,7 +169,9 @@ def _batch(
     rng = np.random.default_rng([SEED, number])
     longest = max((max(_shape(each, sizes)[1:], default=1) for each in inputs if each.shape), default=1)
     return {
-        each.name: _values(each, uses.get(each.name, _Indices(None, ())), _shape(each, sizes), choice, rng, longest)
+        each.name: _values(
+            each, uses.get(each.name, _Indices(None, ())), _shape(each, sizes), choice, number, rng, longest
+        )
         for each in inputs
     }
 
@@ -172,6 +181,7 @@ def _values(
     use: _Indices,
     shape: tuple[int, ...],
     choice: int,
+    number: int,
     rng: np.random.Generator,
     longest: int,
 ) -> Array:
@@ -182,6 +192,7 @@ def _values(
         use: What it is used for.
         shape: Its shape.
         choice: Which of its values an integer takes that chooses from no table.
+        number: Of the batch.
         rng: Draws.
         longest: Size of the largest axis of all inputs, which a length may be.
     """
@@ -189,7 +200,8 @@ def _values(
         low = 1 if use.limit > 2 else 0
         return rng.integers(low, max(use.limit, low + 1), shape).astype(declared.dtype)
     if declared.dtype.startswith("float"):
-        return smooth_noise(rng, shape).astype(declared.dtype)
+        scale, mean = _SCALES[number % len(_SCALES)]
+        return (scale * smooth_noise(rng, shape) + mean).astype(declared.dtype)
     if declared.dtype == "bool":
         return np.full(shape, choice == 1)
     if use.compared:
@@ -234,34 +246,40 @@ def _use(name: str, nodes: Sequence[Any], own: Mapping[str, Any], producers: Map
         places = [place for place, source in enumerate(node.input) if source in reached]
         if not places:
             continue
-        if node.op_type == "Concat" or (node.op_type in _PASSED_ON and 0 in places):
+        if node.op_type in _ARITHMETIC or (node.op_type in _PASSED_ON and 0 in places):
             reached.update(node.output)
         elif node.op_type in ("Gather", "GatherElements") and 1 in places:
             axis = next((each.i for each in node.attribute if each.name == "axis"), 0)
-            dims = _table(node.input[0], own, producers)
+            dims = _dims(_source(node.input[0], own, producers))
             limits += [int(dims[axis])] if -len(dims) <= axis < len(dims) else []
         elif node.op_type == "OneHot" and 0 in places:
-            limits += [int(depth) for depth in _single(node.input[1], own)]
+            limits += [int(depth) for depth in _numbers(own.get(node.input[1]), 1)]
         elif node.op_type in _COMPARED:
-            compared += [number for source in node.input for number in _single(source, own)]
+            others = [_source(source, own, producers) for source in node.input]
+            compared += [number for tensor in others for number in _numbers(tensor, 1)]
+            # One-hot vectors are made by comparing with 0, 1, 2, ...
+            ranges = [_numbers(tensor, _MAX_ONE_HOT) for tensor in others]
+            limits += [len(each) for each in ranges if len(each) > 1 and each == list(range(len(each)))]
     return _Indices(min(limits, default=None), tuple(dict.fromkeys(compared))[:_MAX_COMPARED])
 
 
-def _single(name: str, own: Mapping[str, Any]) -> list[float]:
-    """The number of a constant of one value; empty if it is none."""
-    if name not in own or math.prod(own[name].dims) != 1:
+def _numbers(tensor: Any, most: int) -> list[float]:
+    """The values of a constant of no more than so many; empty if it is none."""
+    if tensor is None or math.prod(tensor.dims) > most:
         return []
-    array = constant_array(name, own[name])
-    return [] if isinstance(array, Bfloat16Bits) else [float(array.reshape(-1)[0])]
+    array = constant_array(tensor.name, tensor)
+    return [] if isinstance(array, Bfloat16Bits) else [float(value) for value in array.reshape(-1)]
 
 
-def _table(name: str, own: Mapping[str, Any], producers: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shape of a constant, also behind operators that keep it; empty if it is none."""
-    for _ in range(len(_TABLES_PASSED_ON) + 1):
-        if name in own:
-            return tuple(own[name].dims)
+def _source(name: str, own: Mapping[str, Any], producers: Mapping[str, Any]) -> Any:
+    """A constant, also behind operators that only hand it on; None if it is none."""
+    for _ in range(len(_TABLES_PASSED_ON)):
         node = producers.get(name)
-        if node is None or node.op_type not in _TABLES_PASSED_ON:
-            return ()
+        if name in own or node is None or node.op_type not in _TABLES_PASSED_ON:
+            break
         name = node.input[0]
-    return ()
+    return own.get(name)
+
+
+def _dims(tensor: Any) -> tuple[int, ...]:
+    return () if tensor is None else tuple(tensor.dims)

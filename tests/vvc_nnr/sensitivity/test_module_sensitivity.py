@@ -78,6 +78,22 @@ def test_the_module_is_not_changed_and_the_file_is_any_other() -> None:
     assert float((y - z).square().mean() / y.square().mean()) < 1e-2
 
 
+def test_modules_in_half_precision_are_measured_in_inference_mode_too() -> None:
+    module = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 8)).to(torch.bfloat16)
+    with torch.inference_mode():
+        found = made(module, [torch.randn(8, 24)])
+    assert all(each.per_mse > 0 for each in found.sensitivities.values())
+
+
+def test_a_state_that_is_no_parameter_is_refused() -> None:
+    class Renamed(nn.Linear):
+        def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+            return {f"net.{name}": value for name, value in super().state_dict(*args, **kwargs).items()}
+
+    with pytest.raises(InputError, match=r"'net\.weight' is in the state of the module, but no parameter or buffer"):
+        compress(Renamed(24, 24), sensitivity=[torch.ones(2, 24)])
+
+
 def test_half_precision_and_tied_weights() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.network_file import onnx_network
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.quality import snr_db as weight_snr_db
+from vvc_nnr.sensitivity import compress_sensitive
 from vvc_nnr.sensitivity.compress_sensitive import SensitiveNetwork, compress_by_sensitivity
+from vvc_nnr.sensitivity.noise import Sensitivity, measured_sensitivities
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -109,6 +112,19 @@ def test_a_branch_that_is_scaled_down_gets_fewer_bits() -> None:
     usual = compress(branches(), n_threads=1)
     assert len(data) <= 1.001 * len(usual)
     assert snr_db(branches(), data, held_out) > snr_db(branches(), usual, held_out) + 2
+
+
+def test_the_usual_file_is_kept_where_it_is_the_better_one_on_given_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reversed_ones(*arguments: Any) -> dict[str, Sensitivity]:
+        found = measured_sensitivities(*arguments)
+        return {name: replace(each, per_mse=each.per_mse and 1 / each.per_mse) for name, each in found.items()}
+
+    monkeypatch.setattr(compress_sensitive, "measured_sensitivities", reversed_ones)
+    found = made(branches(), inputs_of(1))
+    assert found.method == "spread"
+    assert found.coded.data == compress(branches(), n_threads=1)
+    assert found.output_snr_db == found.usual_snr_db
+    assert made(branches(), "synthetic").method == "sensitivity"
 
 
 def test_nothing_is_destroyed_that_inputs_hardly_reach() -> None:
