@@ -323,7 +323,7 @@ COMMANDS: Mapping[str, Entry] = {
         "train:Adapt",
         (
             "vvc-nnr adapt out.266 --original in.y4m --model inloop-lop -o adapted.266",
-            "vvc-nnr adapt a_22.266 a_37.266 --original a.y4m --model inloop-vlop -o update.nnc --budget 5",
+            "vvc-nnr adapt a_22.266 a_37.266 --original a.y4m --model inloop-vlop -o b_22.266 -o b_37.266 --budget 5",
         ),
     ),
     "fetch": Entry(

@@ -45,7 +45,7 @@ from vvc_nnr.experiments.plots import save_figure, training_figure
 from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates, adaptation_table
 from vvc_nnr.experiments.tables.table import to_markdown
-from vvc_nnr.files import is_stream, remove_leftovers, write_file
+from vvc_nnr.files import is_stream, write_file
 from vvc_nnr.filters.adaptation.options import AdaptOptions, FreePart
 from vvc_nnr.filters.adaptation.stream import (
     Adaptation,
@@ -284,7 +284,6 @@ class Adapt(Command):
         precision = self.precision or ("int8" if base.is_bundled_shape else "float32")
         run_as = RunAs(precision=precision, backend=self.backend, n_threads=self.threads, at=self.at)
         with ADAPT_FLAGS.as_typed(), locked_folder(folder):
-            remove_leftovers(folder)
             found = adapt_streams(self.input, original, base, self.tuning, folder, run_as)
         for path, stream in zip(streams, found.streams, strict=False):
             write_file(path, stream.data)

@@ -255,7 +255,20 @@ def update_rows(experiment: ToolExperiment, unit: AdaptationUnit) -> list[Update
         for update in (None, read_bytes(unit.path))
     )
     update = made_update(experiment, unit)
-    about = (unit.config, unit.source.name, unit.network[0], unit.weights)
-    measure = experiment.options.adaptation.measure
-    made = (update.sha256, unit.network[1], unit.count, n_filter, n_both - n_filter, unit.path.name)
-    return [UpdateRow(*about, qp, measure, *made) for qp in unit.tuned_qps]
+    return [
+        UpdateRow(
+            config=unit.config,
+            sequence=unit.source.name,
+            network=unit.network[0],
+            weights=unit.weights,
+            qp=qp,
+            measure=experiment.options.adaptation.measure,
+            network_sha256=update.sha256,
+            base=unit.network[1],
+            n_pictures=unit.count,
+            n_filter_bytes=n_filter,
+            n_update_bytes=n_both - n_filter,
+            file=unit.path.name,
+        )
+        for qp in unit.tuned_qps
+    ]

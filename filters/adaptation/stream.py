@@ -141,7 +141,7 @@ class AdaptedBase:
         Args:
             update: What changes it; None: as it is coded, the same module each time.
         """
-        return self._as_coded if update is None else self._made(apply_update(self.arrays(), update).arrays)
+        return self._as_coded if update is None else self._made({**apply_update(self.arrays(), update).arrays})
 
     def arrays(self) -> NamedArrays:
         """Its tensors, small constants of a graph among them."""
@@ -158,8 +158,8 @@ class AdaptedBase:
 
     def _made(self, arrays: NamedArrays) -> nn.Module:
         if self.like is not None and not isinstance(self.like, OnnxNetwork):
-            return with_arrays(self.like, {**arrays}, "the network")
-        return filter_of_arrays(replace(self._tensors, arrays={**arrays}), "the network", self.said_layout)
+            return with_arrays(self.like, arrays, "the network")
+        return filter_of_arrays(replace(self._tensors, arrays=arrays), "the network", self.said_layout)
 
     def messages(
         self, settings: FilterSettings, update: bytes | None = None, chroma_format: ChromaFormat = "420"

@@ -165,7 +165,8 @@ def test_adapted_rows_and_bytes_are_those_of_the_command_adapt(
     found = adapt_streams(paths, clips[0], base, options.adaptation, tmp_path / "tuning", RunAs(n_threads=1))
     added = found.streams[0].added_bytes
     assert update.n_filter_bytes == added["base"]
-    assert update.n_update_bytes - len(data) == added["update"] - added["base"] - len(found.update.data)
+    (made,) = found.updates
+    assert update.n_update_bytes - len(data) == added["update"] - added["base"] - len(made.tuned.data)
     for stream in found.streams:
         mean_db = np.mean([row.psnr_y_db for row in rows if f"{row.qp}.266" in stream.name])
         assert mean_db == pytest.approx(stream.adapted.psnr_db[0], abs=0.02)
@@ -409,6 +410,6 @@ def test_each_qp_has_an_update_of_its_own_or_what_is_worth_more(
     assert set(sent["auto"][10].split(", ")) <= {"nothing", "filter", "shared update", "own update"}
     assert sent["auto"][9] <= min(sent["shared"][9], sent["each"][9]) + 0.05  # by YUV
     section = read_sections(tmp_path / "out")[0]
-    labels = section.charts[0].charts[0].labels
+    labels = section.charts[0].charts[0].groups
     assert [label.rpartition(" ")[2] for label in labels] == ["shared", "each", "auto"]
     assert load(tmp_path / "out").tables()["adapted_filters_ldb"] == tables["adapted_filters_ldb"]
