@@ -58,7 +58,8 @@ class LocalScaling:
         Args:
             values: float32, as many slices along the first axis as there are scales.
         """
-        found: NDArray[np.float32] = values / self._columns(values.ndim)
+        with np.errstate(over="ignore"):
+            found: NDArray[np.float32] = values / self._columns(values.ndim)
         return found
 
     def multiplied(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -67,7 +68,8 @@ class LocalScaling:
         Args:
             values: float32, as many slices along the first axis as there are scales.
         """
-        found: NDArray[np.float32] = values * self._columns(values.ndim)
+        with np.errstate(over="ignore"):
+            found: NDArray[np.float32] = values * self._columns(values.ndim)
         return found
 
     def divided_as(self, array: Array | Bfloat16Bits) -> Array | Bfloat16Bits:
@@ -77,7 +79,8 @@ class LocalScaling:
         found = self.divided(values)
         if isinstance(array, Bfloat16Bits):
             return Bfloat16Bits(bfloat16_bits(found))
-        return found.astype(array.dtype)
+        with np.errstate(over="ignore"):
+            return found.astype(array.dtype)
 
     def unit_of(self, unit: DataUnit) -> DataUnit:
         """A FLOAT unit of the tensor as a block with these scales."""
@@ -133,7 +136,8 @@ def local_scalings(
         if wanted is None or values is None:
             continue
         scaling = coded_scaling(name, wanted, values.shape, options, names)
-        if outlier_limit(scaling.divided(values)) == math.inf:
+        divided = finite_float32(scaling.divided_as(arrays[name]))
+        if divided is not None and outlier_limit(divided) == math.inf:
             found[name] = scaling
     return found
 

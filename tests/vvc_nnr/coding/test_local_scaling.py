@@ -170,6 +170,18 @@ def test_what_is_not_finite_or_far_off_has_no_scales(odd: float, name: str) -> N
     assert decompress(coded.data)[name].flat[5] == np.float32(odd) or np.isnan(odd)
 
 
+@pytest.mark.parametrize(("dtype", "largest"), [("float16", 6e4), ("float32", 3e38)])
+def test_rows_that_divided_are_beyond_their_format_have_no_scales(dtype: str, largest: float) -> None:
+    factor = largest / np.abs(NETWORK["a.weight"] / SIZES[:, None, None]).max()
+    first = NETWORK["a.weight"] / SIZES[:, None, None] * (factor / SIZES.max()) * SIZES[:, None, None]
+    network: dict[str, Any] = {"a": first.astype(dtype), "b": (NETWORK["b.weight"] * SIZES**2).astype(dtype)}
+    coded = code_network(network, SCALED)
+    assert not coded.scaled
+    found = decompress(coded.data)
+    assert np.isfinite(found["a"].astype(np.float64)).all()
+    assert snr_db((first / largest).astype(np.float32), (found["a"] / np.float32(largest)).astype(np.float32)) > 10
+
+
 def test_names_that_are_taken_and_ties() -> None:
     network = NETWORK | {
         "a.weight_scaling": np.ones(48, np.float32),
