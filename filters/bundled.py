@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from pathlib import Path
 
+from vvc_nnr.errors import InputError, shown_name
 from vvc_nnr.network_file import NNC_SUFFIX
 
 ZOO = Path(__file__).parent / "zoo"
@@ -45,5 +47,18 @@ def network_by_hash(uri: str) -> Path | None:
 
 
 def network_path(name_or_path: str | Path) -> Path:
-    """The file of a network that ships with this package by its name, else the path itself."""
-    return zoo_path(str(name_or_path)) or Path(name_or_path)
+    """The file of a network that ships with this package by its name, else the path itself.
+
+    Raises:
+        InputError: If it is a plain word, and neither such a name nor that of a file.
+    """
+    path = zoo_path(str(name_or_path)) or Path(name_or_path)
+    if path.name == str(name_or_path) and not path.suffix and not os.path.lexists(path):
+        raise no_network(name_or_path)
+    return path
+
+
+def no_network(name_or_path: str | Path) -> InputError:
+    """What is said where a network is neither a file nor one that ships with this package, with those that do."""
+    name = shown_name(str(name_or_path))
+    return InputError(f"{name}: no such file, and no network of the zoo ({', '.join(zoo_names())})")

@@ -28,7 +28,7 @@ from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file, naming, read_bytes, text_of_name
-from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, zoo_names, zoo_path
+from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, no_network, zoo_path
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
 from vvc_nnr.filters.networks.context_autoencoder import BundledAutoencoder, ContextAutoencoder
 from vvc_nnr.filters.networks.dncnn import dncnn_of
@@ -494,7 +494,7 @@ def _find(name_or_path: str | Path) -> Path:
     if os.path.exists(path) and not os.path.isdir(path):
         check_regular_file(path)
     else:
-        raise InputError(f"{name_or_path}: no such file, and no network of the zoo ({', '.join(zoo_names())})")
+        raise no_network(name_or_path)
     return path
 
 

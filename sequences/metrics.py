@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from vvc_nnr.errors import InputError, ShapeError
+from vvc_nnr.errors import InputError, ShapeError, shown_name
 from vvc_nnr.files import naming
 from vvc_nnr.sequences.frame import Frame, Plane, VideoFormat
 from vvc_nnr.sequences.source import Source
@@ -380,7 +380,7 @@ def _say_other_range(original: Source, decoded: Source) -> None:
     stated, other = original.format.colour_range, decoded.format.colour_range
     if stated and other and stated != other:
         said = "%s: states colour range %s, %s states %s; samples are compared as they are"
-        _log.warning(said, decoded.path, other, original.path, stated)
+        _log.warning(said, shown_name(str(decoded.path)), other, shown_name(str(original.path)), stated)
 
 
 class BeforeAndAfter:

@@ -38,7 +38,7 @@ from av.codec.context import Flags
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown_name
 from vvc_nnr.files import open_input, remaining_bytes
 from vvc_nnr.sequences.containers import Crop, check_container_end, container_crops
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
@@ -126,7 +126,9 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
         _say_conversion(picture.format, path)
         if _is_varying(times):
-            _log.warning("%s: pictures come at varying intervals; taken at %.5g a second", path, float(fps))
+            _log.warning(
+                "%s: pictures come at varying intervals; taken at %.5g a second", shown_name(str(path)), float(fps)
+            )
         n_pictures = None if _lacks_leading(track, path, picture.pts) else _n_shown(container, track)
         return VideoProbe(stated.holding(frame), n_pictures)
 
@@ -305,7 +307,7 @@ def _check_opening(container: Any, messages: Any, path: Path, allow_damaged: boo
     if not allow_damaged:
         hint = "--allow-damaged takes what FFmpeg makes of it"
         raise BitstreamError(f"{path}: FFmpeg cannot read its container: {damage}; {hint}")
-    _log.warning("%s: damaged container (%s); taken as FFmpeg conceals it", path, damage)
+    _log.warning("%s: damaged container (%s); taken as FFmpeg conceals it", shown_name(str(path)), damage)
 
 
 def _undecodable(path: Path | str, error: Exception) -> BitstreamError:
@@ -408,7 +410,7 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
             hint = "--allow-damaged takes what FFmpeg makes of it"
             raise BitstreamError(f"{path}: FFmpeg cannot decode it {where}: {damage}; {hint}")
         if damage and not is_said:
-            _log.warning("%s: damaged %s (%s); taken as FFmpeg conceals it", path, where, damage)
+            _log.warning("%s: damaged %s (%s); taken as FFmpeg conceals it", shown_name(str(path)), where, damage)
             is_said = True
         yield from pictures
 
@@ -559,7 +561,7 @@ def _say_conversion(source: Any, path: Path) -> None:
     same_depth = max(component.bits for component in source.components) == bit_depth
     if source.is_rgb or source.has_palette or not same_depth or (wide, tall) != sizes[chroma_format]:
         matrix = " by the matrix of BT.709, limited range" if source.is_rgb or source.has_palette else ""
-        _log.warning("%s: its %s pictures are converted to %s%s", path, source.name, target, matrix)
+        _log.warning("%s: its %s pictures are converted to %s%s", shown_name(str(path)), source.name, target, matrix)
 
 
 def _to_frame(picture: Any, where: Path | str, crop: Crop) -> Frame:

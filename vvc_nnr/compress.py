@@ -19,7 +19,7 @@ from vvc_nnr.coding.own_steps import warn_of
 from vvc_nnr.coding.score_search import Evaluate, compress_by_score
 from vvc_nnr.coding.update import BaseState
 from vvc_nnr.coding.update import apply_update as applied
-from vvc_nnr.errors import InputError, UnsupportedError, shown
+from vvc_nnr.errors import InputError, UnsupportedError, shown, shown_name
 from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.model.onnx import is_model_proto, put_together
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
@@ -204,7 +204,9 @@ def _as_network(model: Any) -> NetworkArrays:
         network = read_arrays(model)
         if network.left_out:
             _log.warning(
-                "%s: not part of the network, and not coded: %s", model, ", ".join(map(shown, network.left_out))
+                "%s: not part of the network, and not coded: %s",
+                shown_name(str(model)),
+                ", ".join(map(shown, network.left_out)),
             )
         return network
     if is_model_proto(model):

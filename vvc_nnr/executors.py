@@ -183,7 +183,9 @@ def on_processes(
             yield argument, Lost("no worker process could be kept running; a script must start it behind `if __name__`")
             continue
         with _processes(1) as pool:
-            alone = _result(pool.submit(_called, function, argument))
+            with _interrupts_held_back():
+                future = pool.submit(_called, function, argument)
+            alone = _result(future)
             yield argument, alone
 
 
@@ -201,7 +203,8 @@ def _windowed(
         while waiting and not is_broken and len(futures) < n_at_once:
             argument = waiting.popleft()
             try:
-                futures[pool.submit(_called, function, argument)] = argument
+                with _interrupts_held_back():
+                    futures[pool.submit(_called, function, argument)] = argument
             except BrokenExecutor:
                 in_work.append(argument)
                 is_broken = True
@@ -233,6 +236,19 @@ def _processes(n_workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
         writer.close()
         reader.close()
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """While processes are started: a terminal's Ctrl-C waits here, and never gets to them, who would tell of it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker(end: Connection) -> None:
@@ -337,8 +353,10 @@ def on_slurm(
     executor.update_parameters(**_parameters(settings))
     n_jobs = min(len(arguments), settings.array if settings.cluster == "local" else _MAX_TASKS)
     shares = [arguments[first::n_jobs] for first in range(n_jobs)]
+    is_local = settings.cluster == "local"
     try:
-        submitted = executor.map_array(partial(_each, function), shares)
+        with _errors_in(folder / "controllers.log") if is_local else contextlib.nullcontext():
+            submitted = executor.map_array(partial(_each, function), shares)
     except Exception as error:  # of submitit, which has many kinds: what sbatch says, or no srun
         raise InputError(f"slurm: the jobs cannot be submitted: {_telling_line(error)}") from error
     jobs = dict(zip(submitted, shares, strict=True))
@@ -351,6 +369,23 @@ def on_slurm(
     finally:
         for job in jobs:
             job.cancel(check=False)
+
+
+@contextmanager
+def _errors_in(log: Path) -> Iterator[None]:
+    """What processes that are started meanwhile write to standard error goes to a file.
+
+    The processes that control submitit's local jobs end by SIGINT, of a terminal or of `cancel`, with a traceback.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    kept = os.dup(2)
+    try:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _parameters(settings: SlurmSettings) -> dict[str, Any]:

@@ -143,7 +143,7 @@ class UnitsError(VvcNnrError, RuntimeError):
 def _listed(texts: Sequence[str]) -> str:
     """The first few of some texts, and how many more there are."""
     more = [f"and {len(texts) - _MAX_NAMES} more"] if len(texts) > _MAX_NAMES else []
-    return "; ".join([*texts[:_MAX_NAMES], *more])
+    return "; ".join([*map(shown, texts[:_MAX_NAMES]), *more])
 
 
 def share_of(units: Sequence[UnitT], shard: tuple[int, int] | None) -> list[UnitT]:
@@ -211,7 +211,7 @@ def run_units(
         for unit, result in results:
             if isinstance(result, Repeated):
                 again[unit.name] = result
-                _log.warning("%s: %s; what it had not finished runs again", unit.name, result.reason)
+                _log.warning("%s: %s; what it had not finished runs again", shown(unit.name), result.reason)
                 continue
             bar.set_postfix_str(shown(unit.name))
             bar.update()

@@ -426,7 +426,8 @@ class MakeUpdate(Command):
             found_db = difference_snrs_db(state, after, wanted.arrays)
         write_file(self.output, made.data)
         n_bytes = plain_bytes(wanted.arrays)
-        text = f"{self.output}: {len(made.data)} bytes, an update of a network of {n_bytes}{_least_line(found_db)}"
+        told = f"{len(made.data)} bytes, an update of a network of {n_bytes} bytes"
+        text = f"{self.output}: {told}{_least_line(found_db)}"
         snrs_db = {name: ratio_db if math.isfinite(ratio_db) else None for name, ratio_db in found_db.items()}
         data = {"output": str(self.output), "n_bytes": len(made.data), "network_bytes": n_bytes, "snr_db": snrs_db}
         return _with_notes(_with_quality(Outcome(text, data), made), wanted.left_out, wanted.arrays)

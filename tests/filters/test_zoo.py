@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 from vvc_nnr.coding.update import compress_update
 from vvc_nnr.compress import compress
 from vvc_nnr.errors import BitstreamError, InputError, VvcNnrError
-from vvc_nnr.filters.bundled import ZOO, zoo_names
+from vvc_nnr.filters.bundled import ZOO, network_path, zoo_names
 from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
@@ -418,3 +419,12 @@ def test_an_update_of_a_graph_changes_small_constants_too(tmp_path):
     before, after = (filter_of_nnc(coded, "here", each, layout)(picture) for each in (None, update))
     assert torch.allclose(before, torch.tensor(0.5))
     assert torch.allclose(after, torch.tensor(0.75), atol=1e-4)
+
+
+def test_a_word_that_is_no_network_is_answered_by_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^inloop-lob: no such file, and no network of the zoo \(.*inloop-lop, "):
+        network_path("inloop-lob")
+    (tmp_path / "inloop-lob").write_bytes(b"")
+    assert network_path("inloop-lob") == Path("inloop-lob")
+    assert network_path("inloop-lob.pt") == Path("inloop-lob.pt")  # whoever reads it says that it is not there

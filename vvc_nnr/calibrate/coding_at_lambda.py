@@ -79,7 +79,7 @@ from vvc_nnr.coding.tensor_encoder import (
     with_unary_length,
 )
 from vvc_nnr.coding.unit_coding import PartIndices, encode_indices, make_params
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, shown
 from vvc_nnr.model.torch import copied_module, named_arrays
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.quantize.quality import MAX_QUALITY_DB, MIN_QUALITY_DB
@@ -145,7 +145,7 @@ def prepare(
             "known; between them must be no conversion to integers, detach or no_grad (torch.round is no hindrance)"
         )
     if len(felt) < len(layers):
-        names = [layer.name for layer in layers if layer not in felt]
+        names = [shown(layer.name, 60) for layer in layers if layer not in felt]
         _log.info("calibration: coded finely, since no gradient of the output reaches them: %s", ", ".join(names))
     roles = module_roles(model, arrays)
     rules = tensor_rules(roles, arrays, replace(options, qp_by_size=False))

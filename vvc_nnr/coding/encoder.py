@@ -61,7 +61,7 @@ MAX_RAW_BYTES = (1 << 31) - (1 << 12)
 
 _log = logging.getLogger(__name__)
 
-# Where less of a size that is asked for is used, QPs closer together are tried; the reference software reads them.
+# Where less of a size that is asked for is used, QPs closer together are tried. The reference software reads them all.
 DEFAULT_QP_DENSITY, USED_SHARE = 2, 0.95
 
 # What a data unit says itself.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vvc_nnr.bitstream.number_formats import FLOATS, INTEGERS, Array, Bfloat16Bits, NamedArrays
-from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.errors import InputError, UnsupportedError, shown
 
 # What torch calls the state that a module gives and takes in a way of its own.
 _EXTRA_STATE = "_extra_state"
@@ -41,7 +41,7 @@ def named_arrays(model: Any) -> NamedArrays:
     if opaque:
         _log.warning(
             "%d states that modules keep in a way of their own (get_extra_state) are no tensors and are left out: %s",
-            *(len(opaque), ", ".join(opaque[:_SHOWN])),
+            *(len(opaque), ", ".join(map(shown, opaque[:_SHOWN]))),
         )
         state = {name: value for name, value in state.items() if name not in opaque}
     made: dict[object, Array | Bfloat16Bits] = {}

@@ -152,7 +152,19 @@ def _tensors_at(content: Any, key: str) -> tuple[Mapping[str, Any], tuple[str, .
     tensors = {own: value for own, value in found.items() if is_tensor(value)} if isinstance(found, Mapping) else {}
     if not tensors:
         raise InputError(f"holds no tensor by name under the key {key!r}{_keys_to_name(content)}")
-    return tensors, tuple(str(own) for own in found if own not in tensors)
+    return tensors, (*_beside_key(content, key), *(str(own) for own in found if own not in tensors))
+
+
+def _beside_key(content: Any, key: str) -> tuple[str, ...]:
+    """What a checkpoint has beside what lies under a key, level by level."""
+    if not key or not isinstance(content, Mapping):
+        return ()
+    heads = [own for own in content if key == str(own) or key.startswith(f"{own}.")]
+    inner = next((own for own in heads if str(own) == key), max(heads, key=lambda own: len(str(own)), default=None))
+    beside = tuple(str(own) for own in content if own is not inner)
+    if inner is None or str(inner) == key:
+        return beside
+    return (*beside, *(f"{inner}.{own}" for own in _beside_key(content[inner], key[len(str(inner)) + 1 :])))
 
 
 def write_checkpoint(path: Path | str, arrays: Mapping[str, Array | Bfloat16Bits]) -> int:

@@ -253,3 +253,10 @@ def test_exported_programs_are_named(tmp_path: Path) -> None:
     torch.export.save(program, tmp_path / "net.pt2")
     with pytest.raises(UnsupportedError, match=r"holds a program of torch.export: save `model.state_dict\(\)` instead"):
         read_network_file(tmp_path / "net.pt2")
+
+
+def test_what_lies_beside_a_key_is_left_out(tmp_path: Path) -> None:
+    nets = {"small": {"w": torch.ones(2)}, "large": {"w": torch.ones(3), "step": 4}}
+    path = saved(tmp_path / "x.pt", {"nets": nets, "optimizer": {"lr": 0.1}, "epoch": 3})
+    assert read_arrays(path, key="nets.large").left_out == ("optimizer", "epoch", "nets.small", "step")
+    assert read_arrays(path, key="nets.small").left_out == ("optimizer", "epoch", "nets.large")
