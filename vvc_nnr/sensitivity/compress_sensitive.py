@@ -109,7 +109,7 @@ def compress_by_sensitivity(
             raise
     else:
         own_db = meter.snr_db(_decoded(by_sensitivity.data, options))
-        # One draw of noise on inputs that are unlike real ones tells nothing: measured, choosing by it costs 1 dB.
+        # One draw of noise on inputs that are unlike real ones tells nothing: choosing by it costs 0.5 dB, as measured.
         if own_db >= usual_db or is_synthetic:
             made, snr_db = by_sensitivity, own_db
     method: Method = "spread" if made is usual else "sensitivity"
