@@ -52,7 +52,7 @@ from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.training.run import weights_sha256
-from vvc_nnr.filters.zoo import filter_of_arrays, load_filter, with_arrays
+from vvc_nnr.filters.zoo import filter_of_arrays, filter_of_nnc, load_filter, with_arrays
 from vvc_nnr.model.onnx import import_onnx
 from vvc_nnr.network_file import NetworkArrays, all_tensors, decoded_arrays, is_nnc, kind_of_file
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
@@ -543,7 +543,7 @@ def _written(
     (found,) = running if len(running) == 1 else (None,)
     if found is None:
         raise UnsupportedError(f"the filter would not run on all pictures with messages at {run_as.at}: take once")
-    assert weights_sha256(network_in(found)) == weights_sha256(base.network(update))
+    assert weights_sha256(network_in(found)) == weights_sha256(filter_of_nnc(base.data, "the network", update))
     return written
 
 
