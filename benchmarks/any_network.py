@@ -1,6 +1,7 @@
-"""Trained networks of all kinds at default options: bytes and output SNR, beside the reference software and others.
+"""Trained networks of all kinds: bytes and output SNR, beside the reference software and others.
 
     python benchmarks/any_network.py WHEELS --peer /path/to/python [--draws 10] [--only NAME ...] [--json out.json]
+        [--sensitivity synthetic|inputs]
     python benchmarks/any_network.py --packages        # what to download into WHEELS
 
 Whole files at default options, graph and integers included, beside the float tensors by NNCodec 2.1.3 (`--peer` or
@@ -11,6 +12,9 @@ One file is one draw of quantisation noise. `--draws` codes each network that of
 within 5 %, which are taken out again before it is run; the first is 1, and bytes are its. SNRs are then means in dB,
 with their standard deviations beside them: what differs by less than a few of these, over the root of the number of
 draws, is chance.
+
+`--sensitivity` has files of this package with steps by what noise in each tensor does to the outputs on synthetic
+inputs, or on four inputs of the network's kind. Outputs are measured on eight others.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -40,6 +44,7 @@ from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
 DRAWS_SEED, LARGEST_CHANGE = 5, 0.05
 PEER_OPTIONS = {"qp": -32, "nonweight_qp": -75, "use_dq": True, "row_skipping": True}
 Floats = Mapping[str, NDArray[Any]]
+MeasuredOn = Literal["synthetic", "inputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,15 @@ def factors_of_draws(n_draws: int) -> list[float]:
     return [1.0, *(1 + rng.uniform(-LARGEST_CHANGE, LARGEST_CHANGE, n_draws - 1)).tolist()]
 
 
-def row_of(name: str, network: Network, peer: Peer | None, n_draws: int = 1) -> Row:
+def row_of(
+    name: str, network: Network, peer: Peer | None, n_draws: int = 1, sensitivity: MeasuredOn | None = None
+) -> Row:
     """What all codecs make of a network."""
     floats, factors = network.floats, factors_of_draws(n_draws)
     half = {name: array.astype(np.float16) for name, array in floats.items()}
     packed = lzma.compress(b"".join(array.tobytes() for array in half.values()), preset=9)
     theirs = None if peer is None else [_by_peer(network, factor, peer) for factor in factors]
-    ours = [_by_this_package(network, factor) for factor in factors]
+    ours = [_by_this_package(network, factor, sensitivity) for factor in factors]
     int8 = _by_onnx_runtime(network) if network.is_onnx else None
     return Row(
         name, network.source.kind, sum(array.size for array in floats.values()),
@@ -108,8 +115,8 @@ def _output_snr_db(network: Network, changed: Floats) -> float:
     return snr_db(network.reference, network.outputs(changed))
 
 
-def _by_this_package(network: Network, factor: float) -> tuple[int, float]:
-    data = network.coded(factor)
+def _by_this_package(network: Network, factor: float, sensitivity: MeasuredOn | None) -> tuple[int, float]:
+    data = network.coded(factor, sensitivity)
     decoded = {name: value for name, value in decompress(data).items() if name in network.floats}
     return len(data), _output_snr_db(network, network.times(1 / factor, decoded))
 
@@ -134,15 +141,16 @@ def _by_onnx_runtime(network: Network) -> tuple[int, float] | None:
         return None
 
 
-def table_of(rows: Sequence[Row]) -> str:
+def table_of(rows: Sequence[Row], sensitivity: MeasuredOn | None = None) -> str:
     """The rows in Markdown."""
+    title = "Default options" if sensitivity is None else f"Steps by sensitivity, {sensitivity}"
     columns = [Column("Network", text=True), Column("Kind", text=True), Column("Values")]
     for codec in ("NNCodec", "vvc_nnr"):
         columns += [Column(codec, "byte"), Column(codec, "dB", digits=1), Column("±", "dB", digits=1)]
     for codec in ("fp16 + xz", "int8"):
         columns += [Column(codec, "byte"), Column(codec, "dB", digits=1)]
     cells = tuple(tuple(asdict(row).values()) for row in rows)
-    return to_markdown(Table("Default options", tuple(columns), cells, ()))
+    return to_markdown(Table(title, tuple(columns), cells, ()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--packages", action="store_true")
     parser.add_argument("--draws", type=int, default=1, help="files of each network by both codecs")
+    parser.add_argument("--sensitivity", choices=get_args(MeasuredOn), help="steps by what noise does to outputs")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
     if asked.packages or asked.wheels is None:
@@ -165,9 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             network = load(NETWORKS[name], asked.wheels, Path(folder))
             with Peer(asked.peer) if asked.peer else contextlib.nullcontext() as peer:
-                rows.append(row_of(name, network, peer, asked.draws))
-        print(table_of(rows[-1:]), file=sys.stderr)
-    print(table_of(rows))
+                rows.append(row_of(name, network, peer, asked.draws, asked.sensitivity))
+        print(table_of(rows[-1:], asked.sensitivity), file=sys.stderr)
+    print(table_of(rows, asked.sensitivity))
     if asked.json:
         asked.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     return 0

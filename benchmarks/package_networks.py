@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -36,6 +36,8 @@ from vvc_nnr.roles.roles import RULES, TensorRole
 
 Outputs = list[list[NDArray[Any]]]
 N_INPUTS, SEED = 8, 7
+# Inputs for sensitivities, others than those that outputs are measured on.
+N_FITTED, FITTED_SEED = 4, 99
 SAMPLE_RATE = 16_000
 # Smaller tensors stay in graphs.
 MIN_VALUES = 8
@@ -111,13 +113,22 @@ class Network:
                     tensor.ClearField(field)
         return len(zlib.compress(model.SerializeToString(), 9))
 
-    def coded(self, factor: float = 1.0) -> bytes:
-        """Its file at default options, graph and integers included, its weights times a factor."""
+    def coded(self, factor: float = 1.0, sensitivity: Literal["synthetic", "inputs"] | None = None) -> bytes:
+        """Its file, graph and integers included, its weights times a factor.
+
+        Args:
+            factor: What weights are multiplied by.
+            sensitivity: What noise in each tensor is measured on; None: default options.
+        """
         arrays = self.arrays if factor == 1 else dict(self.arrays) | self.times(factor, self.floats)
+        inputs = self.fitted if sensitivity == "inputs" else sensitivity
         if self.is_onnx:
             data = self.data if factor == 1 else put_together(self._onnx.graph, arrays).SerializeToString()
-            return compress(onnx.load_from_string(data))
-        return compress_arrays(arrays, CompressOptions(), roles=self.roles)
+            return compress(onnx.load_from_string(data), sensitivity=inputs)
+        if sensitivity is None:
+            return compress_arrays(arrays, CompressOptions(), roles=self.roles)
+        self._load(arrays)
+        return compress(self.module, sensitivity=inputs)
 
     def times(self, factor: float, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Values of its tensors with those of weights times a factor."""
@@ -151,6 +162,12 @@ class Network:
         return [self.source.inputs(rng) for _ in range(N_INPUTS)]
 
     @cached_property
+    def fitted(self) -> list[Any]:
+        """What sensitivities are measured on."""
+        rng = np.random.default_rng(FITTED_SEED)
+        return [self.source.inputs(rng) for _ in range(N_FITTED)]
+
+    @cached_property
     def reference(self) -> Outputs:
         """Its outputs as it was trained."""
         return self.outputs({})
@@ -161,11 +178,13 @@ class Network:
             name: _like(changed[name], array) if name in changed else array for name, array in self.arrays.items()
         }
         if not self.is_onnx:
-            state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-            self.module.load_state_dict(state)
+            self._load(arrays)
             with torch.no_grad():
                 return [[self.module(each).numpy()] for each in self.inputs]
         return run_onnx(put_together(self._onnx.graph, arrays).SerializeToString(), self.inputs)
+
+    def _load(self, arrays: NamedArrays) -> None:
+        self.module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
 
 
 def run_onnx(model: bytes | str, inputs: Sequence[Any]) -> Outputs:

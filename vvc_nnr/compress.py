@@ -118,8 +118,9 @@ def compress(
             step of 2**-8 for all. A tensor that comes back with less than 10 dB is named in a logged warning.
         bits_per_weight: In place of `quality`: the best that takes no more bits per value.
         max_bytes: In place of `quality`: the best in a file that is no larger; with `calibration` by its loss.
-        local_scaling: Weights whose rows the next layer weighs unlike have a scale for each row. Other decoders may
-            give it apart, as NAME_scaling, which a logged warning tells. Not with `codebook` or lossless.
+        local_scaling: Weights whose rows the next weight takes unlike, whatever the size of the rows themselves, have a
+            scale for each. Other decoders may give it apart, as NAME_scaling. A logged warning names these weights, or
+            says that there are none. Not with `codebook` or lossless.
         progress: Called with the values coded so far and their total.
         calibration: Pictures that the network, a torch module, gets. Levels, QPs and biases are then chosen by what
             they do to its output; `qp` counts only for matrices that no known layer has (None: a step of 2**-13, QP -52

@@ -80,10 +80,10 @@ class CompressOptions:
             14 dB; what is given may be less. Not with `qp`, `bitdepth`, `qp_by_size`, lossless, or without roles.
         bits_per_weight: In place of `quality`: the best that takes no more bits per value of all tensors.
         max_bytes: In place of `quality`: the best in a file that is no larger.
-        local_scaling: Weights whose rows (output channels) the next layer weighs unlike are coded with a scale for each
-            row, so that the step follows that (`vvc_nnr.quantize.row_scales`); with calibration those of which it costs
-            less. Other decoders may give the scales apart, as the reference software does: as a tensor NAME_scaling
-            that their users multiply the rows of NAME by. Not with `codebook` or lossless, nor in updates.
+        local_scaling: Weights whose rows (output channels) the next weight takes unlike, whatever the size of the rows
+            themselves, are coded with a scale for each row (`vvc_nnr.quantize.row_scales`); with calibration those of
+            which it costs less. Other decoders may give the scales apart, as the reference software does: as a tensor
+            NAME_scaling that their users multiply the rows of NAME by. Not with `codebook` or lossless, nor in updates.
     """
 
     qp: int | None = None

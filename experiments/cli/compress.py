@@ -560,12 +560,12 @@ def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
     lines = [f"warning: {NNC_FLAGS.in_flags(weak_line(made.weak_db))}"] if made.weak_db else []
     lines += [f"warning: {outliers_line(made.by_outliers)}"] if made.by_outliers else []
     lines += [f"warning: {NNC_FLAGS.in_flags(joined_line(made.joined))}"] if made.joined else []
-    lines += [f"note: {scaled_line(made.scaled)}"] if made.scaled else []
+    lines += [] if made.scaled is None else [f"note: {scaled_line(made.scaled)}"]
     data = {
         "quality_db": made.quality_db,
         "weak_db": dict(made.weak_db),
         "exact_outliers": list(made.by_outliers),
-        "local_scaling": list(made.scaled),
+        "local_scaling": list(made.scaled or ()),
     }
     return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 

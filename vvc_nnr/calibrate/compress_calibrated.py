@@ -212,7 +212,7 @@ def compress_calibrated(
         told = "calibration: the file without calibration is taken, %s; the calibrated one: %s"
         _log.warning(told, _in_words(best), _in_words(calibrated))
     best = replace(best, n_candidates=found.n_candidates)
-    if best.scaled:
+    if options is not None and options.local_scaling:
         _log.warning("%s", scaled_line(best.scaled))
     tell(f"taken: {best.method}, {_in_words(best)}")
     if best.loss_db < -MUCH_GAIN_DB:

@@ -157,7 +157,7 @@ def code_network(
             for tried in (list(_within_raw_unit(each)) for each in (shorter, exact)):
                 whole = write_network(shapes, tried, mps, metadata=metadata, ties=ties, graph=graph)
                 units, data = (tried, whole) if len(whole) < len(data) else (units, data)
-        return coded_network(data, names, units, steps, told_bytes)
+        return coded_network(data, names, units, steps, told_bytes, may_scale=options.local_scaling)
 
     def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
         stepped = list(steps.qps)
@@ -200,8 +200,19 @@ def coded_network(
     units: Sequence[EncodedTensor],
     steps: OwnSteps | None,
     input_bytes: int | None = None,
+    *,
+    may_scale: bool = False,
 ) -> CodedNetwork:
-    """A stream with what is known of its tensors, and of the size of what it was made from."""
+    """A stream with what is known of its tensors, and of the size of what it was made from.
+
+    Args:
+        data: The stream.
+        names: Its tensors.
+        units: What each became.
+        steps: Those that follow from spread; None: none do.
+        input_bytes: Size of what it was made from; None: not known.
+        may_scale: Local scaling was asked for.
+    """
     exact = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.by_outliers)
     sizes = {name: tensor.size_bytes - tensor.more_bytes for name, tensor in zip(names, units, strict=True)}
     whole = frozenset(name for name, tensor in zip(names, units, strict=True) if tensor.is_exact)
@@ -216,7 +227,7 @@ def coded_network(
         input_bytes,
         joined,
         sum(tensor.more_bytes for tensor in units),
-        tuple(name for name, tensor in zip(names, units, strict=True) if tensor.is_scaled),
+        tuple(name for name, tensor in zip(names, units, strict=True) if tensor.is_scaled) if may_scale else None,
     )
 
 

@@ -261,7 +261,7 @@ class CodedNetwork:
         input_bytes: Size of the file that it was made from, or of a safetensors file of its tensors; None: not known.
         joined: Tensors of few different values of which two come out alike.
         more_bytes: What tensors of few different values take more, so that none is lost; the budget is for the others.
-        scaled: Tensors whose rows have scales, which other decoders may give apart.
+        scaled: Tensors whose rows have scales, which other decoders may give apart; None: not asked for.
     """
 
     data: bytes
@@ -273,7 +273,7 @@ class CodedNetwork:
     input_bytes: int | None = None
     joined: tuple[str, ...] = ()
     more_bytes: int = 0
-    scaled: tuple[str, ...] = ()
+    scaled: tuple[str, ...] | None = None
 
     @property
     def growth_bytes(self) -> int:
@@ -315,7 +315,7 @@ def warn_of(coded: CodedNetwork) -> None:
         weak_line(coded.weak_db) if coded.weak_db else "",
         outliers_line(coded.by_outliers) if coded.by_outliers else "",
         joined_line(coded.joined) if coded.joined else "",
-        scaled_line(coded.scaled) if coded.scaled else "",
+        "" if coded.scaled is None else scaled_line(coded.scaled),
         growth_line(coded) if coded.growth_bytes else "",
     ]
     for line in filter(None, lines):
@@ -328,7 +328,12 @@ def growth_line(coded: CodedNetwork) -> str:
 
 
 def scaled_line(names: Sequence[str]) -> str:
-    """What is said of tensors that have scales of rows."""
+    """What is said of tensors that have scales of rows, or that none has."""
+    if not names:
+        return (
+            "local scaling: no tensor has scales for its rows: of none it can be told that the next weight takes its "
+            "rows so unlike that scales pay"
+        )
     named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (

@@ -145,7 +145,8 @@ def output_meter(runner: Runner) -> OutputMeter:
     energies = {name: energy for name, energy in energies.items() if energy > 0}
     if not energies:
         raise InputError(
-            "sensitivity: the network has no output of floats that is other than zero, by which noise could be measured"
+            "sensitivity: the network has no output of real floats that is other than zero, by which noise could be "
+            "measured: tensors or arrays, not complex ones"
         )
     return OutputMeter(runner, references, energies)
 

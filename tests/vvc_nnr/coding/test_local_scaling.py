@@ -324,3 +324,11 @@ def test_no_row_is_scaled_beyond_its_own_size() -> None:
     assert found is not None
     is_small = np.median(SIZES) > 5 * SIZES
     assert found[is_small].max() < 1.6 < np.exp(-np.log(SIZES[is_small]) + np.log(SIZES).mean()).min()
+
+
+def test_a_network_without_a_tensor_that_scales_pay_for_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    network = {"w": np.random.default_rng(0).normal(0, 0.1, (32, 40)).astype(np.float32)}
+    plain = vvc_nnr.compress(network)
+    assert "local scaling" not in caplog.text
+    assert vvc_nnr.compress(network, local_scaling=True) == plain
+    assert "no tensor has scales" in caplog.text

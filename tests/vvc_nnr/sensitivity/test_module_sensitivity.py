@@ -135,5 +135,5 @@ def test_outputs_without_floats_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.layer(x).argmax(-1)
 
-    with pytest.raises(InputError, match="no output of floats"):
+    with pytest.raises(InputError, match="no output of real floats"):
         compress(Class(), sensitivity=[np.ones((2, 24), np.float32)])

@@ -105,7 +105,7 @@ class Odd(Linear):
     [
         (lambda y, number, _: np.where(number, np.nan, y), "output 'y' has NaN or infinite values on batch 1"),
         (lambda y, *_: y + np.random.default_rng().normal(size=y.shape), "another at each run"),
-        (lambda y, *_: 0 * y, "no output of floats that is other than zero"),
+        (lambda y, *_: 0 * y, "no output of real floats that is other than zero"),
         (lambda y, _, is_noisy: y[:-1] if is_noisy else y, r"has the shape \(8, 40\) or \(7, 40\)"),
         (lambda y, _, is_noisy: y * np.nan if is_noisy else y, "noise in tensor 'w' makes outputs NaN"),
     ],
