@@ -53,7 +53,8 @@ def network_path(name_or_path: str | Path) -> Path:
         InputError: If it is a plain word, and neither such a name nor that of a file.
     """
     path = zoo_path(str(name_or_path)) or Path(name_or_path)
-    if path.name == str(name_or_path) and not path.suffix and not os.path.lexists(path):
+    is_word = path.name == str(name_or_path) != "-" and not path.suffix
+    if is_word and not os.path.lexists(path):
         raise no_network(name_or_path)
     return path
 

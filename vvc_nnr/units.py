@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from vvc_nnr.errors import InputError, VvcNnrError, shown
+from vvc_nnr.errors import MESSAGE_CHARACTERS, InputError, VvcNnrError, shown
 from vvc_nnr.executors import (
     Lost,
     Repeated,
@@ -143,7 +143,7 @@ class UnitsError(VvcNnrError, RuntimeError):
 def _listed(texts: Sequence[str]) -> str:
     """The first few of some texts, and how many more there are."""
     more = [f"and {len(texts) - _MAX_NAMES} more"] if len(texts) > _MAX_NAMES else []
-    return "; ".join([*map(shown, texts[:_MAX_NAMES]), *more])
+    return "; ".join([*(shown(text, MESSAGE_CHARACTERS) for text in texts[:_MAX_NAMES]), *more])
 
 
 def share_of(units: Sequence[UnitT], shard: tuple[int, int] | None) -> list[UnitT]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import contextlib, sys, time
+import contextlib, signal, sys, time
 from pathlib import Path
 from vvc_nnr.executors import SlurmSettings, on_processes, on_slurm
 
@@ -21,6 +21,7 @@ def slow(place):
     time.sleep(60)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background has not
     print("ready", flush=True)
     local = SlurmSettings(cluster="local", array=2)
     is_slurm = sys.argv[1] == "slurm"
