@@ -378,6 +378,7 @@ def _stream_data(stream: AdaptedStream) -> dict[str, Any]:
         "stream": stream.name,
         "n_pictures": stream.n_pictures,
         "n_bytes": stream.n_bytes,
+        "counted_pictures": stream.counted_pictures,
         "slope_per_db": stream.slope,
         "psnr_db": {kind: list(each.psnr_db) for kind, each in made.items()},
         "added_bytes": dict(stream.added_bytes),

@@ -38,6 +38,9 @@ def adaptation_table(found: Adaptation) -> Table:
         f"{MEASURES[found.measure]} with what is added, by the slope of the streams' rates over dB"
         + (", which for one stream is taken as 0.2 per dB." if len(found.streams) == 1 else "."),
     ]
+    counted = found.streams[0].counted_pictures
+    if any(each.n_pictures != counted for each in found.streams):
+        notes.append(f"Net and BD-rates are of {counted} pictures of the same rate and gain.")
     for measure in dict.fromkeys(("luma", found.measure)):
         rates = adaptation_bd_rates(found.streams, measure)
         notes += [f"{what}: {MEASURES[measure]} BD-rate {value:+.2f} %." for what, value in rates.items()]
@@ -49,6 +52,8 @@ def adaptation_table(found: Adaptation) -> Table:
 def adaptation_bd_rates(streams: Sequence[AdaptedStream], measure: Measure = "luma") -> dict[str, float]:
     """BD-rates in percent of the filter, with its update and as sent, by what they are of.
 
+    What is added counts in streams of the pictures that the update is for, as it does in what is sent.
+
     Args:
         streams: Of the same pictures; fewer than three make no curve, and there are none then.
         measure: By which PSNR.
@@ -57,7 +62,7 @@ def adaptation_bd_rates(streams: Sequence[AdaptedStream], measure: Measure = "lu
         return {}
 
     def points(of: Callable[[AdaptedStream], MeasuredPictures], added: Callable[[AdaptedStream], int]) -> list[Point]:
-        return [(float(each.n_bytes + added(each)), measured_db(of(each).psnr_db, measure)) for each in streams]
+        return [(each.counted_bytes + added(each), measured_db(of(each).psnr_db, measure)) for each in streams]
 
     anchor = points(lambda each: each.decoded, lambda _: 0)
     curves = {

@@ -237,6 +237,7 @@ class AdaptedStream:
         name: Its file.
         n_pictures: Pictures that are output.
         n_bytes: Size before.
+        counted_pictures: Pictures that its filter and update are for: what they add counts in a stream of so many.
         slope: By how much the logarithm of its rate rises for a dB of what decides.
         decoded: Its pictures without a filter.
         base: With the filter as it is.
@@ -251,6 +252,7 @@ class AdaptedStream:
     name: str
     n_pictures: int
     n_bytes: int
+    counted_pictures: int
     slope: float
     decoded: MeasuredPictures
     base: MeasuredPictures
@@ -260,6 +262,11 @@ class AdaptedStream:
     sent: Sent
     data: bytes
     made: MadeUpdate
+
+    @property
+    def counted_bytes(self) -> float:
+        """Size of a stream of the pictures that filter and update are for, of the same rate."""
+        return self.n_bytes * (self.counted_pictures / self.n_pictures)
 
     @property
     def output(self) -> MeasuredPictures:
@@ -361,8 +368,8 @@ def adapt_streams(
             filtered.append(_measured(stream, original, runner, layout))
     sizes = [len(stream.data) for stream in streams]
     slopes = rate_slopes(sizes, [measured_db(each.psnr_db, options.measure) for each in decoded])
-    shares = [options.n_pictures / len(s.output_order) if options.n_pictures else 1.0 for s in streams]
-    worth = [size * share for size, share in zip(sizes, shares, strict=True)]
+    counted = [options.n_pictures or len(stream.output_order) for stream in streams]
+    worth = [size * (n / len(s.output_order)) for size, n, s in zip(sizes, counted, streams, strict=True)]
     updates = []
     for group in groups:
         pictures = [picture for place in group for picture in learnt[place]]
@@ -389,7 +396,7 @@ def adapt_streams(
                     "update": _written(stream, base, network, data, adapted, run_as),
                 }
             pictures_of = decoded[place], filtered[place], adapted
-            best = _with_best(stream, pictures_of, written, slopes[place], worth[place], options.measure, update)
+            best = _with_best(stream, pictures_of, written, slopes[place], counted[place], options.measure, update)
             made.append(replace(best, name=str(path)))
         found.append(min(made, key=lambda each: each.net_percent["update"]))
     return Adaptation(tuple(updates), tuple(found), runner.description, len(base.data), options.measure)
@@ -495,21 +502,23 @@ def _with_best(
     pictures: tuple[MeasuredPictures, MeasuredPictures, MeasuredPictures],
     data: Mapping[Sent, bytes],
     slope: float,
-    worth_bytes: float,
+    counted_pictures: int,
     measure: Measure,
     update: MadeUpdate,
 ) -> AdaptedStream:
     """The stream with what pays best in it."""
     decoded, base, adapted = pictures
     kinds: dict[Sent, MeasuredPictures] = {"nothing": decoded, "base": base, "update": adapted}
-    added: dict[Sent, int] = {kind: len(each) - len(stream.data) for kind, each in data.items()}
+    n_pictures, n_bytes = len(stream.output_order), len(stream.data)
+    worth_bytes = n_bytes * (counted_pictures / n_pictures)
+    added: dict[Sent, int] = {kind: len(each) - n_bytes for kind, each in data.items()}
     net: dict[Sent, float] = {
         kind: net_percent(measured_db(each.gain_db(decoded), measure), added[kind], slope, worth_bytes)
         for kind, each in kinds.items()
     }
     sent = min(net, key=net.__getitem__)
     return AdaptedStream(
-        "", len(stream.output_order), len(stream.data), slope, *pictures, added, net, sent, data[sent], update
+        "", n_pictures, n_bytes, counted_pictures, slope, *pictures, added, net, sent, data[sent], update
     )
 
 

@@ -6,18 +6,20 @@ import math
 
 import pytest
 
-from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates
-from vvc_nnr.filters.adaptation.stream import AdaptedStream, MadeUpdate, MeasuredPictures
+from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates, adaptation_table
+from vvc_nnr.filters.adaptation.stream import Adaptation, AdaptedStream, MadeUpdate, MeasuredPictures
 from vvc_nnr.filters.adaptation.tuning import TunedUpdate
 
 
-def stream(n_bytes: int, psnr_db: float) -> AdaptedStream:
-    """A stream whose filter gives 0.1 dB of luma, with its update 0.2, each for a hundredth of its bytes."""
+def stream(n_bytes: int, psnr_db: float, counted_pictures: int = 9) -> AdaptedStream:
+    """9 pictures whose filter gives 0.1 dB of luma, with its update 0.2, each for a hundredth of the stream's bytes."""
     decoded, base, adapted = (MeasuredPictures((psnr_db + gain_db, 40, 40), b"") for gain_db in (0, 0.1, 0.2))
     added = {"nothing": 0, "base": n_bytes // 100, "update": n_bytes // 100}
     net = dict.fromkeys(added, 0.0)
     made = MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))
-    return AdaptedStream("a.266", 9, n_bytes, 0.2, decoded, base, adapted, added, net, "nothing", b"", made)
+    return AdaptedStream(
+        "a.266", 9, n_bytes, counted_pictures, 0.2, decoded, base, adapted, added, net, "nothing", b"", made
+    )
 
 
 def test_bd_rates_with_and_without_what_is_added() -> None:
@@ -28,3 +30,15 @@ def test_bd_rates_with_and_without_what_is_added() -> None:
     assert found["the filter as it is, not counted"] == pytest.approx(100 * (math.exp(-math.log(2) / 50) - 1), abs=1e-6)
     assert found["as sent"] == pytest.approx(0, abs=1e-9)
     assert adaptation_bd_rates([stream(10_000, 30), stream(20_000, 35)]) == {}
+
+
+def test_bytes_are_counted_in_the_pictures_that_the_update_is_for() -> None:
+    """As they are in what is sent: in ten times as many pictures they are a tenth of the rate's share."""
+    streams = tuple(stream(10_000 * 2**i, 30 + 5 * i, 90) for i in range(4))
+    rates = adaptation_bd_rates(streams)
+    assert rates["with the update, counted"] == pytest.approx(100 * (1.001 * 2**-0.04 - 1), abs=1e-6)
+    assert rates["with the update, not counted"] == pytest.approx(100 * (2**-0.04 - 1), abs=1e-6)
+    note = "Net and BD-rates are of 90 pictures of the same rate and gain."
+    assert note in adaptation_table(Adaptation((streams[0].made,), streams, "torch", 0, "luma")).notes
+    of_these = tuple(stream(10_000 * 2**i, 30 + 5 * i) for i in range(4))
+    assert note not in adaptation_table(Adaptation((streams[0].made,), of_these, "torch", 0, "luma")).notes
