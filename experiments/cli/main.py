@@ -50,7 +50,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-        super().__init__(f"{what}; experiments and training go on where they stopped when run again")
+        super().__init__(f"{what}; experiments, training and adapt go on where they stopped when run again")
         self.exit_code = 128 + number
 
 

@@ -34,7 +34,7 @@ class AdaptOptions:
         updates: Of several streams: each, an update for each; shared, one for all; auto, of both what is worth more.
         budget_min: Minutes of tuning of each update on this machine, from which the number of steps follows. Default:
             2.
-        n_steps: Optimiser steps of each update, in place of a budget.
+        n_steps: Optimiser steps of each update, 10 to 100,000, in place of a budget.
         batch_size: Crops per step.
         seed: Of all random choices.
         measure: The PSNR whose gain must be worth the bits: luma's; yuv, (6 Y + Cb + Cr) / 8.

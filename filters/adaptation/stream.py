@@ -359,6 +359,7 @@ def adapt_streams(
         options = replace(options, chroma_weight=0.0)
     streams = [_read(path, original) for path in paths]
     groups = groups_of(len(streams), options.updates)
+    _check_folder(folder, groups)
     learnt: list[list[LearningPicture]] = [[] for _ in streams]
     decoded, filtered = [], []
     for path, stream, into in zip(paths, streams, learnt, strict=True):
@@ -379,8 +380,7 @@ def adapt_streams(
             options.learnt_chroma_weight,
             options.measure,
         )
-        own = folder / f"of_{'_'.join(str(place) for place in group)}" if len(groups) > 1 else folder
-        tuned = tune(network, base.arrays(), pictures, options, lambda_rd, own, layout)
+        tuned = tune(network, base.arrays(), pictures, options, lambda_rd, folder / _folder_of(group), layout)
         updates.append(MadeUpdate(tuned, lambda_rd, group))
     learnt.clear()
     found = []
@@ -410,6 +410,21 @@ def groups_of(n_streams: int, updates: UpdatesOf) -> tuple[tuple[int, ...], ...]
     """
     shared, each = (tuple(range(n_streams)),), tuple((place,) for place in range(n_streams))
     return tuple(dict.fromkeys({"each": each, "shared": shared, "auto": (*each, *shared)}[updates]))
+
+
+def _folder_of(group: Sequence[int]) -> str:
+    """Where the checkpoints of an update are, in the folder of all."""
+    return f"of_{'_'.join(str(place) for place in group)}"
+
+
+def _check_folder(folder: Path, groups: Sequence[Sequence[int]]) -> None:
+    """Raises InputError if a folder holds checkpoints of updates that are not wanted."""
+    others = sorted({path.name for path in folder.glob("of_*")} - {_folder_of(group) for group in groups})
+    if others:
+        raise InputError(
+            f"{folder}: holds checkpoints of other updates than are asked for ({', '.join(others)}: of these streams, "
+            "counted from 0); use the same --updates or another folder, or delete this one"
+        )
 
 
 def _read(path: Path, original: Source) -> VvcStream:

@@ -119,6 +119,17 @@ def test_nothing_is_sent_where_nothing_pays(folder, tmp_path, capsys):
     assert (tmp_path / "b.266").read_bytes() == (folder / "a_37.266").read_bytes()
 
 
+def test_a_folder_of_other_updates_is_refused_and_kept(folder, tmp_path, capsys):
+    left = tmp_path / "b.266.adapting" / "of_0" / "plan.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    streams = (folder / "a_27.266", folder / "a_37.266", "-o", tmp_path / "b.266", "-o", tmp_path / "c.266")
+    words = ["adapt", *streams, "--original", folder / "in.y4m", "--model", "inloop-vlop", *TUNING]
+    assert main([str(word) for word in (*words, "--updates", "shared")]) == 2
+    assert "holds checkpoints of other updates than are asked for (of_0: of these streams" in capsys.readouterr().err
+    assert left.exists()
+
+
 def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, capsys, monkeypatch):
     words = [folder / "a_37.266", "-o", tmp_path / "b.266", "-o", tmp_path / "u.nnc", "--pictures", "100000"]
     tune = adapted_stream.tune

@@ -92,7 +92,7 @@ def test_a_time_limit_leaves_nothing(noise):
     process, children = started(noise)
     process.send_signal(signal.SIGTERM)
     out, error = process.communicate()
-    said = "vvc-nnr: error: ended by SIGTERM; experiments and training go on where they stopped when run again\n"
+    said = "vvc-nnr: error: ended by SIGTERM; experiments, training and adapt go on where they stopped when run again\n"
     assert (process.returncode, out, error) == (143, "", said)
     assert not run_still(children)
     assert files_in(noise.parent) == {"noise.y4m", "tmp"}

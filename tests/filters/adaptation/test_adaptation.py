@@ -439,9 +439,9 @@ def test_what_decides_is_luma_or_yuv():
     assert loss_per_bit([1000], [0.2], 1 / 6, "yuv") == pytest.approx(1 / (8 * 1000 * 0.2 * DB_PER_LOSS))
     assert loss_per_bit([1000], [0.2], 0.0, "luma") == pytest.approx(1 / (8 * 1000 * 0.2 * DB_PER_LOSS))
     before, after = (MeasuredPictures((40.0, 40.0 + by, 40.0 + by), b"") for by in (0.0, 0.8))
-    data = {"nothing": b"", "base": bytes(10), "update": bytes(20)}
-    stream = SimpleNamespace(data=b"", output_order=[0])
-    made = (stream, (before, before, after), data, 0.2, 1000.0)
+    data = {"nothing": bytes(1000), "base": bytes(1010), "update": bytes(1020)}
+    stream = SimpleNamespace(data=bytes(1000), output_order=[0])
+    made = (stream, (before, before, after), data, 0.2, 1)
     sent = [_with_best(*made, each, MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))).sent for each in ("luma", "yuv")]
     assert sent == ["nothing", "update"]
 
