@@ -20,7 +20,7 @@ from vvc_nnr.bitstream.number_formats import NamedArrays, shape_of
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 from vvc_nnr.calibrate.codec_loss import RateDistortionLoss
 from vvc_nnr.coding.local_scaling import LocalScaling
-from vvc_nnr.coding.tensor_encoder import EncodedTensor
+from vvc_nnr.coding.tensor_job import EncodedTensor
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.rate_distortion import (

@@ -70,14 +70,8 @@ from vvc_nnr.coding.encoder import code_network, tensor_rules, write_network
 from vvc_nnr.coding.inspection import inspect_stream
 from vvc_nnr.coding.local_scaling import coded_scaling, encode_scaled, scaling_bits
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread, measured_spreads, steps_at
-from vvc_nnr.coding.tensor_encoder import (
-    EncodedTensor,
-    TensorJob,
-    encode_tensor,
-    make_job,
-    with_own_step,
-    with_unary_length,
-)
+from vvc_nnr.coding.tensor_encoder import encode_tensor, with_own_step
+from vvc_nnr.coding.tensor_job import EncodedTensor, TensorJob, make_job, with_unary_length
 from vvc_nnr.coding.unit_coding import PartIndices, encode_indices, make_params
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.model.torch import copied_module, named_arrays

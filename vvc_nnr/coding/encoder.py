@@ -32,17 +32,14 @@ from vvc_nnr.coding.own_steps import (
     warn_of,
 )
 from vvc_nnr.coding.reference_size import held_share, is_small, reference_bytes
-from vvc_nnr.coding.tensor_encoder import (
+from vvc_nnr.coding.tensor_encoder import as_values, encode_tensor, with_own_step, without_loss
+from vvc_nnr.coding.tensor_job import (
     RAW_UNIT_BYTES,
     USUAL_UNARY_LENGTH_MINUS1,
     EncodedTensor,
     TensorFacts,
     TensorJob,
-    as_values,
-    encode_tensor,
     make_job,
-    with_own_step,
-    without_loss,
 )
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.container import container_size

@@ -17,7 +17,8 @@ from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, n
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet, ParameterSets
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_unit, write_units
 from vvc_nnr.coding.exact_forms import bits_of
-from vvc_nnr.coding.tensor_encoder import USUAL_UNARY_LENGTH_MINUS1, encode_tensor, make_job
+from vvc_nnr.coding.tensor_encoder import encode_tensor
+from vvc_nnr.coding.tensor_job import USUAL_UNARY_LENGTH_MINUS1, make_job
 from vvc_nnr.options import DEFAULT_QP, CompressOptions
 from vvc_nnr.parallel import run_all
 

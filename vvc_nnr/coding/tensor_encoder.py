@@ -1,27 +1,23 @@
-"""One tensor to NNC data units: number format, QP, scan order, codebook, exact forms, kernels."""
+"""One tensor to NNC data units: with or without loss, whichever form is shortest, outliers apart."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
-from itertools import product
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, ParentNode, PayloadType
+from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.manifest import RawKind
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
-    FLOAT64_BITS,
     INTEGER_FORMATS,
     INTEGERS,
     VALUES_SUFFIX,
-    WIDE_FORMATS,
     Array,
     Bfloat16Bits,
     as_int32,
@@ -32,10 +28,9 @@ from vvc_nnr.bitstream.number_formats import (
     itemsize_of,
     nearest_float32,
     nonzero,
-    number_format_of,
     shape_of,
 )
-from vvc_nnr.bitstream.qp import qp_limits, step_size
+from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.coding.exact_forms import (
     MANTISSA_BITS,
     SMALL,
@@ -49,62 +44,49 @@ from vvc_nnr.coding.exact_forms import (
     sampled,
     values_of,
 )
+from vvc_nnr.coding.float_encoder import (
+    MAX_CODEBOOK_SIZE,
+    are_joined,
+    are_levels_joined,
+    clipped,
+    encode_by_exact_codebook,
+    encode_floats,
+    search_levels,
+    weak_rows_db,
+)
 from vvc_nnr.coding.local_scaling import LocalScaling, encode_scaled
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread
-from vvc_nnr.coding.unary_length import unary_length_minus1_of
-from vvc_nnr.coding.unit_coding import PartIndices, TensorPast, encode_indices, make_params
-from vvc_nnr.errors import InputError
-from vvc_nnr.kernels.tensor_params import TensorParams
+from vvc_nnr.coding.tensor_job import (
+    EncodedTensor,
+    TensorJob,
+    encode_integers,
+    scan_order_of_floats,
+    unit_of,
+    with_unary_length,
+)
+from vvc_nnr.coding.unit_coding import PartIndices, encode_indices, make_params
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.codebooks import are_few, codebook_bits, exact_codebook, make_codebook
+from vvc_nnr.quantize.codebooks import are_few, codebook_bits
 from vvc_nnr.quantize.dependent import (
-    FAST,
-    THOROUGH,
-    UNIFORM,
-    QuantizedTensor,
     levels_of,
-    quantize_indices,
     row_errors,
-    sum_weights_of,
 )
 from vvc_nnr.quantize.quality import (
     MIN_QUALITY_DB,
     WEAK_DB,
     few_apart,
     ordinary,
-    rows_snr_db,
     snr_db,
-    snr_of_errors_db,
-    sure_energy,
-    weak_rows,
 )
-from vvc_nnr.quantize.rate_distortion import quantize_thoroughly
 from vvc_nnr.quantize.step_choice import (
     MAX_LEVEL,
-    MAX_STEPS,
     Quantiser,
     choose_quantiser,
     exact_qp,
     on_finest_grid,
-    with_signs,
 )
-from vvc_nnr.roles.roles import EXACT, Rule
+from vvc_nnr.roles.roles import EXACT
 
-# Greater flags less one that levels are searched by, as the reference software has them.
-USUAL_UNARY_LENGTH_MINUS1 = 10
-# A block row should have this many values before another decoder is started for it.
-MIN_BLOCK_ROW_ELEMENTS = 1 << 14
-# Those of integers, which take nearly all their bits, so that learning their contexts anew costs more.
-MIN_INTEGER_BLOCK_ROW_ELEMENTS = 1 << 18
-# Blocks mix rows, whose scales the coder then cannot follow. They may cost so much, told by a part of a block row where
-# the scales of rows differ by so many bits.
-MAX_BLOCK_COST, SCALES_DIFFER_BITS = 1.01, 0.05
-SCAN_SAMPLE, SCALE_COLUMNS = 1 << 15, 512
-# Numbers of block rows, the best first: what two threads of 16 decoders each share, or one, or half of one.
-WANTED_BLOCK_ROWS = (32, 16, 8)
-MAX_CODEBOOK_SIZE = 1 << 12
-# What the manifest takes for a tensor with raw bytes, a raw unit beside its bytes, and the header of a high half.
-RAW_ENTRY_BYTES, RAW_UNIT_BYTES, HIGH_UNIT_BYTES = 8, 25, 14
 # Raw floats have words of so many bytes.
 WORD_BYTES = 4
 # Forms that are estimated to be no longer than this times the shortest one are tried on a part of a tensor, and on all
@@ -124,114 +106,14 @@ MEMBER_BYTES = 2
 NEAR_SHARE = 2.0**-4
 # So many values tell whether all are on a grid, and so few nearly always that they are not.
 GRID_SAMPLE, GRID_FEW = 1024, 64
-# Tensors of no more different values, each of which occurs so often on average, are levels: none is to be lost.
-MAX_LEVELS, LEVEL_REPEATS = 16, 4
 # Floats that deflate is tried on first.
 SHORT = 2048
 # So many floats are shorter with raw bytes than by their bits, whatever a raw unit takes.
 FEW = 512
-# The QP nearest to a step leaves so much less at most. So few values err by what single roundings happen to be. So many
-# finer QPs are tried, at which a rounding is no more than a quarter of what it was.
-QP_ROUNDING_DB, FEW_ROUNDINGS, FINER_OCTAVES = 1.0, 64, 2
 # Of larger tensors no other form is kept in memory.
 FACTS_VALUES = 4096
-
-
-@dataclass(slots=True, eq=False)
-class TensorFacts:
-    """What is found once of a tensor, and asked for at each of its steps.
-
-    Attributes:
-        is_finite: Whether `finite_float32` gives its values; None: not known yet.
-        sure_energy: Its `quality.sure_energy`, with and without rows.
-        has_few_levels: Whether it has a few values, each of which comes often.
-        by_codebook: The tensor by a codebook, that codebook's bits, the finest step that gives the values, and whether
-            they are near; None if there is none.
-        bit_exact: The tensor without loss.
-    """
-
-    is_finite: bool | None = None
-    sure_energy: dict[bool, float] = field(default_factory=dict)
-    has_few_levels: bool | None = None
-    by_codebook: tuple[EncodedTensor, int, float, bool] | None = None
-    bit_exact: EncodedTensor | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TensorJob:
-    """A tensor to be coded.
-
-    Args:
-        name: Its name.
-        high_name: The name of its high half, if it needs one.
-        array: Its values; those of an update are differences.
-        number_format: How they are to be coded, one of `number_formats.NUMBER_FORMATS`.
-        node_id: Its place in the update tree; None: not in one.
-        parent: What it is the difference to.
-        past: What an update knows of the tensor before.
-        n_threads: Threads for its block rows.
-        rule: What the tensor may lose; None: what its number of dimensions says.
-        own_qp: The QP that follows from its spread; None: that of the options.
-        unary_length_minus1: Greater flags of its values less one; None: 9, which its unit need not say; "fitting": what
-            its indices tell.
-        least_db: SNR that its own step is meant to leave; where single values happen to leave less, a finer one does.
-        facts: What is known of it, for one that is coded at several steps; None: nothing is kept.
-        is_judged: Whether what it keeps is told; of a size alone it need not be.
-        scaling: Scales of its rows, which are divided by them; None: it has none.
-    """
-
-    name: str
-    high_name: str
-    array: Array | Bfloat16Bits
-    number_format: str
-    node_id: NodeId | None = None
-    parent: ParentNode | None = None
-    past: TensorPast | None = None
-    n_threads: int = 1
-    rule: Rule | None = None
-    own_qp: int | None = None
-    unary_length_minus1: int | Literal["fitting"] | None = "fitting"
-    least_db: float = -math.inf
-    facts: TensorFacts | None = None
-    is_judged: bool = True
-    scaling: LocalScaling | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedTensor:
-    """The data units of a tensor.
-
-    Args:
-        units: One, low and high half of integers that need two, or none: an update without any change.
-        number_format: As which they were coded, one of `number_formats.NUMBER_FORMATS`.
-        weak_db: Its SNR, or that of many of its rows, if it is below `quality.WEAK_DB`, else None.
-        raw: What goes as it is, beside its unit.
-        otherwise: The tensor without raw bytes, if that is known.
-        by_outliers: Its outliers, or all its values, are exact, since no step does for them and its other values.
-        is_exact: It is exact, or as near as the finest step, since that is no longer, or its few levels would be lost.
-        joins_levels: Two of its few different values come out alike.
-        more_bytes: What it takes more than with loss, so that its few levels stay apart.
-        is_scaled: Its rows have scales, which other decoders may give apart.
-    """
-
-    units: tuple[DataUnit, ...]
-    number_format: str
-    weak_db: float | None = None
-    raw: ExactForm | None = None
-    otherwise: EncodedTensor | None = None
-    by_outliers: bool = False
-    is_exact: bool = False
-    joins_levels: bool = False
-    more_bytes: int = 0
-    is_scaled: bool = False
-
-    @property
-    def size_bytes(self) -> int:
-        """Payloads, codebooks and raw bytes, and what a high half has beside its payload."""
-        n_raw = 0 if self.raw is None else len(self.raw.raw) + RAW_ENTRY_BYTES
-        high = self.units[1:]
-        names = sum(HIGH_UNIT_BYTES + len(unit.topology_elem_id_list[0].encode()) for unit in high)
-        return sum(map(_size_bytes, self.units)) + n_raw + names
+# The QP nearest to a step leaves so much less at most. So few values err by what single roundings happen to be.
+QP_ROUNDING_DB, FEW_ROUNDINGS = 1.0, 64
 
 
 def with_own_step(job: TensorJob, steps: OwnSteps | None) -> TensorJob:
@@ -262,7 +144,7 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     if math.prod(shape_of(job.array)) == 0 and job.parent is not None:
         return EncodedTensor((), job.number_format)
     if math.prod(shape_of(job.array)) == 0:
-        stand_in = _encode_integers(job, job.name, np.zeros(1, np.int32), options)
+        stand_in = encode_integers(job, job.name, np.zeros(1, np.int32), options)
         return EncodedTensor((stand_in,), job.number_format)
     if job.number_format in INTEGERS and job.parent is None:
         return _encode_own_integers(job, options)
@@ -285,7 +167,7 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
             return apart
     if quantiser is None:
         return replace(_encode_bit_exact(job, options), by_outliers=ordinary(values) is not values)
-    unit, weak_db, joins_levels = _encode_floats(job, values, quantiser, options)
+    unit, weak_db, joins_levels = encode_floats(job, values, quantiser, options)
     lossy = EncodedTensor((unit,) if unit else (), job.number_format, weak_db, joins_levels=joins_levels)
     return _exact_if_shorter(job, values, lossy, quantiser, options) if _may_be_exact(job, options) else lossy
 
@@ -310,10 +192,10 @@ def _encode_scaled(
         return _encode_bit_exact(alone, options)
     quantiser = replace(quantiser, use_dq=scaling.dq_flag)
     step = step_size(quantiser.qp, options.qp_density)
-    plain = _unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
+    plain = unit_of(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
     unit = scaling.unit_of(replace(plain, scan_order=scan_order_of_floats(rows, step, options)))
     params = replace(make_params(unit, unit.parts()[-1]), row_skip_allowed=options.row_skipping)
-    found = _search(_clipped(rows, quantiser, step), params, quantiser, options)
+    found = search_levels(clipped(rows, quantiser, step), params, quantiser, options)
     unit = with_unary_length(unit, found.indices) if job.unary_length_minus1 == "fitting" else unit
     indices = PartIndices(found.indices, quantiser.qp, found.skipped_rows)
     unit = encode_scaled(unit, scaling, indices, options, n_threads=job.n_threads)
@@ -321,19 +203,11 @@ def _encode_scaled(
     decoded = scaling.multiplied(np.multiply(levels, np.float32(step), dtype=np.float32))
     found_db = snr_db(values, decoded)
     if found_db >= WEAK_DB:  # what rows keep is no matter of their scales
-        found_db = _rows_db(rows, row_errors(rows, found, params, step), step)
+        found_db = weak_rows_db(rows, row_errors(rows, found, params, step), step)
     weak_db = found_db if found_db < WEAK_DB else None
-    joins_levels = _joins_levels(values, lambda: decoded)
+    joins_levels = are_levels_joined(values, lambda: decoded)
     lossy = EncodedTensor((unit,), job.number_format, weak_db, joins_levels=joins_levels, is_scaled=True)
     return _exact_if_shorter(alone, values, lossy, quantiser, options) if _may_be_exact(job, options) else lossy
-
-
-def _clipped(values: NDArray[np.float32], quantiser: Quantiser, step: float) -> NDArray[np.float32]:
-    """The values within the largest level of a quantiser that has one."""
-    if quantiser.max_level is None:
-        return values
-    largest = np.float32(quantiser.max_level * step)
-    return np.clip(values, -largest, largest)
 
 
 def _may_be_exact(job: TensorJob, options: CompressOptions) -> bool:
@@ -407,9 +281,9 @@ def _by_near_codebook(
 ) -> tuple[EncodedTensor, int, float, bool] | None:
     """What `TensorFacts.by_codebook` has; None where it would be of no use at a step."""
     near, step = on_finest_grid(values, options.qp_density)
-    if step > coarsest or _are_joined(values, near):
+    if step > coarsest or are_joined(values, near):
         return None
-    found = _encode_by_exact_codebook(job, near + np.float32(0), options, most_bytes)  # zeros are positive
+    found = encode_by_exact_codebook(job, near + np.float32(0), options, most_bytes)  # zeros are positive
     if found is None:
         return None
     codebook = found.units[0].codebook
@@ -431,23 +305,8 @@ def _on_coarse_grid(
         if qp is None or qp < quantiser.qp:
             return None
     assert qp is not None
-    unit, *_ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    unit, *_ = encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     return EncodedTensor((unit,) if unit else (), job.number_format)
-
-
-def _encode_by_exact_codebook(
-    job: TensorJob, values: NDArray[np.float32], options: CompressOptions, most_bytes: float
-) -> EncodedTensor | None:
-    """A float tensor of few different values without loss; None if no codebook that is that short gives them."""
-    found = exact_codebook(values, options.qp_density, MAX_CODEBOOK_SIZE)
-    if found is None:
-        return None
-    qp, codebook, places = found
-    if codebook_bits(codebook) > 8 * most_bytes:
-        return None
-    unit = replace(_unit(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options), codebook=codebook)
-    unit = with_unary_length(unit, places) if job.unary_length_minus1 == "fitting" else unit
-    return EncodedTensor((encode_indices(unit, places, qp, options, n_threads=job.n_threads),), job.number_format)
 
 
 def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTensor | None:
@@ -467,7 +326,7 @@ def _with_exact_outliers(job: TensorJob, options: CompressOptions) -> EncodedTen
     quantiser = choose_quantiser(job.name, rest, options, job.rule, job.own_qp) if rest.any() else None
     if quantiser is None:
         return None
-    unit, weak_db, _ = _encode_floats(job, rest, quantiser, options)
+    unit, weak_db, _ = encode_floats(job, rest, quantiser, options)
     raw = outliers_form(bits_of(job.array), apart.reshape(-1))
     found = EncodedTensor((unit,), job.number_format, weak_db, raw, by_outliers=True) if unit else None
     if found is None or not _may_be_exact(job, options) or not _takes_all_digits(found, job):
@@ -610,12 +469,12 @@ def _may_deflate(bits: Bits, n_bytes: float, number_format: str) -> bool:
 def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> EncodedTensor:
     if form.integers is None and job.parent is None and job.past is None and job.unary_length_minus1 == "fitting":
         payload = _stand_in_payload(options.row_skipping, options.param_opt)
-        unit = replace(_unit(job, job.name, PayloadType.INT, (1,), options, 0), cabac_unary_length_minus1=None)
+        unit = replace(unit_of(job, job.name, PayloadType.INT, (1,), options, 0), cabac_unary_length_minus1=None)
         unit = replace(unit, payload=payload)
         return EncodedTensor((unit,), job.number_format.split()[0], raw=form)
     shape = coded_shape(shape_of(job.array))
     integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
-    unit = _encode_integers(job, job.name, integers, options, param_opt=options.param_opt and integers.size <= SMALL)
+    unit = encode_integers(job, job.name, integers, options, param_opt=options.param_opt and integers.size <= SMALL)
     return EncodedTensor((unit,), job.number_format.split()[0], raw=replace(form, integers=None))
 
 
@@ -652,9 +511,9 @@ def _encode_as_other_decoders_read(
     if found is None:
         return _encode_exactly(job, BITS_OF[job.number_format], options)
     values, qp = found
-    unit, *_ = _encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
+    unit, *_ = encode_floats(job, values, Quantiser(qp, use_dq=False, by_role=True), options)
     by_levels = EncodedTensor((unit,) if unit else (), job.number_format)
-    by_codebook = _encode_by_exact_codebook(job, values, options, by_levels.size_bytes) if job.parent is None else None
+    by_codebook = encode_by_exact_codebook(job, values, options, by_levels.size_bytes) if job.parent is None else None
     return min((each for each in (by_codebook, by_levels) if each), key=lambda each: each.size_bytes)
 
 
@@ -724,280 +583,4 @@ def _encode_exactly(job: TensorJob, number_format: str, options: CompressOptions
     parts = as_int32(job.array, number_format)
     is_unchanged = job.parent is not None and number_format in INTEGERS and not any(part.any() for part in parts)
     named = [] if is_unchanged else zip((job.name, job.high_name), parts, strict=False)
-    return EncodedTensor(tuple(_encode_integers(job, name, part, options) for name, part in named), number_format)
-
-
-def scan_order_of(shape: tuple[int, ...], options: CompressOptions, min_elements: int = MIN_BLOCK_ROW_ELEMENTS) -> int:
-    """The scan order of a tensor: 0 unless it has several rows and columns.
-
-    Args:
-        shape: Its shape.
-        options: A given scan order comes first.
-        min_elements: The least that a block row must have.
-    """
-    n_rows, n_columns = shape[0], math.prod(shape[1:])
-    if n_rows == 1 or n_columns == 1:
-        return 0
-    if options.scan_order != "auto":
-        return options.scan_order
-    for n_wanted, order in product(WANTED_BLOCK_ROWS, (4, 3, 2, 1)):
-        side = 4 << order
-        if n_rows > (n_wanted - 1) * side and side * n_columns >= min_elements:
-            return order
-    return 0
-
-
-def scan_order_of_floats(values: NDArray[np.float32], step: float, options: CompressOptions) -> int:
-    """The scan order of a tensor by `scan_order_of`, 0 where blocks cost too much, since its rows differ in scale.
-
-    Args:
-        values: The tensor.
-        step: That of its quantiser.
-        options: A given scan order comes first.
-    """
-    order = scan_order_of(coded_shape(values.shape), options)
-    if order == 0 or options.scan_order != "auto":
-        return order
-    rows, side = values.reshape(values.shape[0], -1), 4 << order
-    if _mixed_scales_bits(rows, side, step) < SCALES_DIFFER_BITS:
-        return order
-    begin = len(rows) // side // 2 * side
-    part = rows[begin : begin + side, : max(side, SCAN_SAMPLE // side)]
-    levels = np.clip(np.rint(part / np.float32(step)), -(1 << 20), 1 << 20).astype(np.int32)
-    unit = DataUnit(PayloadType.FLOAT, ("",), levels.shape, b"")
-    by_row, by_block = (
-        len(encode_indices(replace(unit, scan_order=each), levels, 0, options).payload) for each in (0, order)
-    )
-    return order if by_block <= MAX_BLOCK_COST * by_row else 0
-
-
-def _mixed_scales_bits(rows: NDArray[np.float32], side: int, step: float) -> float:
-    """What a value takes more, at most, if the rows of a block row share one scale instead of having each its own."""
-    part = rows[: len(rows) // side * side, :SCALE_COLUMNS]
-    scales = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64) / part.shape[1])
-    scales = np.maximum(scales, step / 2).reshape(-1, side)
-    return float(np.mean(np.log2(scales.mean(axis=1)) - np.log2(scales).mean(axis=1)))
-
-
-def _encode_integers(
-    job: TensorJob,
-    name: str,
-    values: NDArray[np.int32],
-    options: CompressOptions,
-    *,
-    param_opt: bool | None = None,
-) -> DataUnit:
-    """Integers in a data unit; estimators are chosen as the options say, unless it is said here."""
-    unit = _unit(job, name, PayloadType.INT, coded_shape(values.shape), options)
-    if job.number_format in INTEGERS and not options.lossless:
-        order = scan_order_of(unit.tensor_dimension_list, options, MIN_INTEGER_BLOCK_ROW_ELEMENTS)
-        unit = replace(unit, scan_order=order)
-    unit = with_unary_length(unit, values) if job.unary_length_minus1 == "fitting" else unit
-    return encode_indices(unit, values, None, options, job.past, n_threads=job.n_threads, param_opt=param_opt)
-
-
-def with_unary_length(unit: DataUnit, indices: NDArray[np.int32]) -> DataUnit:
-    """The unit with as many greater flags as pay for its indices."""
-    found = unary_length_minus1_of(indices)
-    return unit if found == unit.cabac_unary_length_minus1 else replace(unit, cabac_unary_length_minus1=found)
-
-
-def _encode_floats(
-    job: TensorJob, values: NDArray[np.float32], quantiser: Quantiser, options: CompressOptions
-) -> tuple[DataUnit | None, float | None, bool]:
-    """The data unit of a float tensor, None of an update without any change; its SNR if weak; if it joins levels."""
-    step, original = step_size(quantiser.qp, options.qp_density), values
-    scan_order = scan_order_of_floats(values, step, options)
-    shape, kind = coded_shape(values.shape), PayloadType.FLOAT
-    unit = _unit(job, job.name, kind, shape, options, scan_order, dq_flag=quantiser.use_dq)
-    values = _clipped(values, quantiser, step)
-    params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
-    found, quantiser, weak_db = _search_as_finely(job, original, values, params, quantiser, options)
-    is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
-    wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain
-    book = _by_codebook(replace(unit, dq_flag=False), values, quantiser.qp, options) if wants_codebook else None
-    joins_levels = (
-        job.parent is None
-        and job.is_judged
-        and _joins_levels(original, lambda: levels_of(found.indices, params, found.skipped_rows), job.facts)
-    )
-    if book is not None and options.codebook == "force":
-        return book, weak_db, joins_levels
-    if job.parent is not None and not found.indices.any():
-        return None, weak_db, joins_levels
-    indices = with_signs(found.indices, values) if quantiser.keeps_sign else found.indices
-    unit = with_unary_length(unit, indices) if job.unary_length_minus1 == "fitting" else unit
-    plain = encode_indices(unit, indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
-    return plain if book is None else min(plain, book, key=_size_bytes), weak_db, joins_levels
-
-
-def _joins_levels(
-    values: NDArray[np.float32], coded: Callable[[], NDArray[Any]], facts: TensorFacts | None = None
-) -> bool:
-    """Whether two values of a tensor that has few of them, and often, come out alike."""
-    has_few = facts.has_few_levels if facts is not None else None
-    if has_few is None:
-        has_few = _has_few_levels(values)
-        if facts is not None:
-            facts.has_few_levels = has_few
-    return has_few and _are_joined(values, coded())
-
-
-def _has_few_levels(values: NDArray[np.float32]) -> bool:
-    if values.size < LEVEL_REPEATS or not are_few(values, MAX_LEVELS):
-        return False
-    return 1 < np.unique(values).size <= min(MAX_LEVELS, values.size // LEVEL_REPEATS)
-
-
-def _are_joined(values: NDArray[np.float32], coded: NDArray[Any]) -> bool:
-    """Whether one coded value stands for two different ones."""
-    order = np.lexsort((values.reshape(-1), coded.reshape(-1)))
-    before, after = values.reshape(-1)[order], coded.reshape(-1)[order]
-    return bool(np.any((before[1:] != before[:-1]) & (after[1:] == after[:-1])))
-
-
-def _search_as_finely(
-    job: TensorJob,
-    original: NDArray[np.float32],
-    values: NDArray[np.float32],
-    params: TensorParams,
-    quantiser: Quantiser,
-    options: CompressOptions,
-) -> tuple[QuantizedTensor, Quantiser, float | None]:
-    """The indices of a float tensor, how they were found, and its SNR if weak.
-
-    Where a step of its own leaves less than it is meant to, as single roundings of few values may, a finer one is.
-    """
-    # The rule of a role that keeps signs or slices (gamma of GDN) says itself what rows may lose.
-    by_rows = job.rule is None or not (job.rule.keeps_sign or job.rule.of_smallest_slice or job.rule.step != "qp")
-    is_own = job.own_qp is not None and not quantiser.by_role and quantiser.max_level is None
-    density, least_db = options.qp_density, job.least_db if is_own else -math.inf
-    lowest = max(qp_limits(density)[0], quantiser.qp - (FINER_OCTAVES << density))
-    while True:
-        found = _search(values, params, quantiser, options)
-        if not job.is_judged:
-            return found, quantiser, None
-        step = step_size(quantiser.qp, density)
-        weak_db, is_kept = _weak_db(original, by_rows, found, params, step, least_db, job.facts)
-        finer = quantiser.qp - 1
-        if is_kept or finer < lowest or float(np.abs(values).max()) > MAX_STEPS * step_size(finer, density):
-            return found, quantiser, weak_db
-        quantiser = replace(quantiser, qp=finer)
-
-
-def _weak_db(
-    values: NDArray[np.float32],
-    by_rows: bool,
-    found: QuantizedTensor,
-    params: TensorParams,
-    step: float,
-    least_db: float,
-    facts: TensorFacts | None,
-) -> tuple[float | None, bool]:
-    """The SNR of a tensor, or of many of its rows if below WEAK_DB; and whether all keep `least_db`."""
-    errors = row_errors(values, found, params, step)
-    as_weak_db = max(least_db, WEAK_DB)
-    if found.row_errors is not None:
-        known = {} if facts is None else facts.sure_energy
-        if by_rows not in known:
-            known[by_rows] = sure_energy(values, by_rows=by_rows)
-        if 10 ** (as_weak_db / 10) * float(errors.sum()) < known[by_rows]:
-            return None, True
-
-    def squared_error_below(limit: float) -> float:
-        own = errors if limit == math.inf else row_errors(values, found, params, step, limit)
-        return float(own.sum())
-
-    found_db = snr_of_errors_db(values, squared_error_below)
-    is_kept = found_db >= least_db
-    if found_db >= WEAK_DB and by_rows:
-        found_db = _rows_db(values, errors, step)
-    return (found_db if found_db < WEAK_DB else None), is_kept
-
-
-def _rows_db(values: NDArray[np.float32], errors: NDArray[np.float64], step: float) -> float:
-    """The SNR of the rows that keep less than WEAK_DB, all together; inf if they are too few to count."""
-    rows = weak_rows(values, step)
-    return rows_snr_db(values, errors, rows) if rows.size else math.inf
-
-
-def _search(
-    values: NDArray[np.float32], params: TensorParams, quantiser: Quantiser, options: CompressOptions
-) -> QuantizedTensor:
-    """The indices of a float tensor, by the search that its options ask for."""
-    step = step_size(quantiser.qp, options.qp_density)
-    is_thorough = options.search == "thorough" and quantiser.use_dq
-    low_rate = (THOROUGH if is_thorough else FAST) if quantiser.use_dq else UNIFORM
-    chosen = low_rate.lambda_of(values, step) if options.lambda_rd is None else options.lambda_rd
-    lambda_rd = 0.0 if quantiser.by_role else chosen
-    if not is_thorough or lambda_rd == 0:
-        weighs_sums = quantiser.weighs_sums and lambda_rd == 0
-        return quantize_indices(
-            values, params, step, lambda_rd, sum_weights=sum_weights_of(values.shape) if weighs_sums else None
-        )
-    sets = None if options.param_opt else np.zeros(params.layout().n_contexts, np.uint8)
-    return quantize_thoroughly(values, params, step, lambda_rd, estimator_sets=sets)
-
-
-def _by_codebook(unit: DataUnit, values: NDArray[np.float32], qp: int, options: CompressOptions) -> DataUnit | None:
-    """The tensor by a codebook of its uniform levels; None if it has too many."""
-    params = make_params(unit, unit.parts()[0])
-    levels = quantize_indices(values, params, step_size(qp, options.qp_density)).indices
-    found = make_codebook(levels, MAX_CODEBOOK_SIZE)
-    if found is None:
-        return None
-    codebook, indices = found
-    return encode_indices(replace(unit, codebook=codebook), indices, qp, options)
-
-
-def _unit(
-    job: TensorJob,
-    name: str,
-    kind: PayloadType,
-    shape: tuple[int, ...],
-    options: CompressOptions,
-    scan_order: int | None = None,
-    *,
-    dq_flag: bool = False,
-) -> DataUnit:
-    """A data unit without its payload; its scan order is that of its shape if none is given."""
-    return DataUnit(
-        kind,
-        (name,),
-        shape,
-        b"",
-        node_id=job.node_id,
-        parent=job.parent,
-        dq_flag=dq_flag,
-        cabac_unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1
-        if job.unary_length_minus1 == "fitting"
-        else job.unary_length_minus1,
-        scan_order=scan_order_of(shape, options) if scan_order is None else scan_order,
-    )
-
-
-def _size_bytes(unit: DataUnit) -> int:
-    """Payload and codebook, and of a block the names behind the first."""
-    names = sum(len(name.encode()) + 1 for name in unit.topology_elem_id_list[1:])
-    return len(unit.payload) + (-(-codebook_bits(unit.codebook) // 8) if unit.codebook else 0) + names
-
-
-def make_job(name: str, array: Array | Bfloat16Bits, names: Mapping[str, Any], options: CompressOptions) -> TensorJob:
-    """What there is to do for a tensor.
-
-    Raises:
-        InputError: If its name or number format cannot be coded.
-    """
-    if "\0" in name or any(0xD800 <= ord(letter) < 0xE000 for letter in name):
-        raise InputError(f"tensor {name!r}: a name cannot hold a zero character or half of a surrogate pair")
-    number_format = number_format_of(name, array)
-    if number_format == "float64" and options.float64 == "exact":
-        number_format = FLOAT64_BITS
-    high = _unused_name(f"{name}.high", names) if number_format in (*WIDE_FORMATS, "float64") else ""
-    return TensorJob(name, high, array, number_format)
-
-
-def _unused_name(name: str, names: Mapping[str, Any]) -> str:
-    while name in names:
-        name += "_"
-    return name
+    return EncodedTensor(tuple(encode_integers(job, name, part, options) for name, part in named), number_format)

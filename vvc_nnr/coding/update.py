@@ -49,7 +49,8 @@ from vvc_nnr.coding.own_steps import (
     follows_spread,
     warn_of,
 )
-from vvc_nnr.coding.tensor_encoder import USUAL_UNARY_LENGTH_MINUS1, EncodedTensor, TensorJob, make_job, with_own_step
+from vvc_nnr.coding.tensor_encoder import with_own_step
+from vvc_nnr.coding.tensor_job import USUAL_UNARY_LENGTH_MINUS1, EncodedTensor, TensorJob, make_job
 from vvc_nnr.coding.unit_coding import TensorPast
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.model.torch import named_arrays

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vvc_nnr
-from vvc_nnr.coding import tensor_encoder
+from vvc_nnr.coding import float_encoder
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.options import CompressOptions
 
@@ -37,7 +37,7 @@ def test_other_tensors_are_no_coarser_beside_few_levels(monkeypatch: pytest.Monk
     coded = code_network(beside, CompressOptions())
     assert coded.more_bytes > 0
     assert not has_joined(mask, vvc_nnr.decompress(coded.data)["mask.weight"])
-    monkeypatch.setattr(tensor_encoder, "MAX_LEVELS", 0)
+    monkeypatch.setattr(float_encoder, "MAX_LEVELS", 0)
     before = code_network(beside, CompressOptions())
     assert before.more_bytes == 0
     for name in ("a.weight", "b.weight"):

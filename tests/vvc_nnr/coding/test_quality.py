@@ -18,7 +18,8 @@ import vvc_nnr
 from vvc_nnr.bitstream.number_formats import Bfloat16Bits
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import EARLY_DB, LAST_DB, VECTOR_DB
-from vvc_nnr.coding.tensor_encoder import EncodedTensor, TensorJob, encode_tensor
+from vvc_nnr.coding.tensor_encoder import encode_tensor
+from vvc_nnr.coding.tensor_job import EncodedTensor, TensorJob
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
