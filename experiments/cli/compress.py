@@ -65,7 +65,7 @@ from vvc_nnr.network_file import (
 )
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.parallel import Progress
-from vvc_nnr.quantize.quality import weak_tensors_db
+from vvc_nnr.quantize.snr import weak_tensors_db
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import Role, exact_names, override_roles
 from vvc_nnr.sensitivity.synthetic import SYNTHETIC

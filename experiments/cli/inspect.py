@@ -33,7 +33,7 @@ from vvc_nnr.network_file import (
     read_arrays,
 )
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.quality import WEAK_DB
+from vvc_nnr.quantize.snr import WEAK_DB
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.roles import RULES, TensorRole, override_roles
 

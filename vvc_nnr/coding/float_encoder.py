@@ -38,14 +38,8 @@ from vvc_nnr.quantize.dependent import (
     row_errors,
     sum_weights_of,
 )
-from vvc_nnr.quantize.quality import (
-    WEAK_DB,
-    rows_snr_db,
-    snr_of_errors_db,
-    sure_energy,
-    weak_rows,
-)
 from vvc_nnr.quantize.rate_distortion import quantize_thoroughly
+from vvc_nnr.quantize.snr import WEAK_DB, rows_snr_db, snr_of_errors_db, sure_energy, weak_rows
 from vvc_nnr.quantize.step_choice import (
     MAX_STEPS,
     Quantiser,

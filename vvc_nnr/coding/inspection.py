@@ -22,7 +22,7 @@ from vvc_nnr.kernels.entropy_coding import DecodedTensor, qps_of
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import thread_count
 from vvc_nnr.parallel import run_all
-from vvc_nnr.quantize.quality import snr_db, sum_of_squares
+from vvc_nnr.quantize.snr import snr_db, sum_of_squares
 
 _NAMES = {StartUnit: "STR", TopologyUnit: "TPL", DataUnit: "NDU"}
 # First context of each kind of bin; the greater flags end where the remainder begins.

@@ -23,8 +23,8 @@ from vvc_nnr.bitstream.qp import qp_of_step, step_size
 from vvc_nnr.coding.unit_coding import PartIndices, encode_indices, encode_parts, make_params
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.dependent import levels_of, quantize_indices
-from vvc_nnr.quantize.quality import outlier_limit
 from vvc_nnr.quantize.row_scales import LOOK_AHEAD, AxisPowers, axis_powers, row_scales
+from vvc_nnr.quantize.snr import outlier_limit
 from vvc_nnr.roles.roles import Rule
 
 # What a scaling is called: the tensor's name and this, as the reference software has it.

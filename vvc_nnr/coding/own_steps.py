@@ -33,14 +33,13 @@ from vvc_nnr.quantize.quality import (
     NARROW_DB,
     QUALITY_TOLERANCE_DB,
     UNIFORM_ERROR,
-    WEAK_DB,
     Spread,
     Spreads,
-    few_apart,
     less_spread_db,
     nearest_qp,
     spread_of,
 )
+from vvc_nnr.quantize.snr import WEAK_DB, few_apart
 from vvc_nnr.roles.roles import Rule
 
 _log = logging.getLogger(__name__)

@@ -71,13 +71,8 @@ from vvc_nnr.quantize.dependent import (
     levels_of,
     row_errors,
 )
-from vvc_nnr.quantize.quality import (
-    MIN_QUALITY_DB,
-    WEAK_DB,
-    few_apart,
-    ordinary,
-    snr_db,
-)
+from vvc_nnr.quantize.quality import MIN_QUALITY_DB
+from vvc_nnr.quantize.snr import WEAK_DB, few_apart, ordinary, snr_db
 from vvc_nnr.quantize.step_choice import (
     MAX_LEVEL,
     Quantiser,

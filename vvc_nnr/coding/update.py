@@ -56,7 +56,7 @@ from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedEr
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.options import CompressOptions, check_max_elements, thread_count
 from vvc_nnr.parallel import Progress, run_all
-from vvc_nnr.quantize.quality import WEAK_DB, snr_db
+from vvc_nnr.quantize.snr import WEAK_DB, snr_db
 
 _DIGEST_DIGITS = 32
 

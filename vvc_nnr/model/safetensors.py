@@ -57,7 +57,7 @@ from vvc_nnr.model.container import (
     reshaped,
     stored_array,
 )
-from vvc_nnr.quantize.quality import few_apart
+from vvc_nnr.quantize.snr import few_apart
 from vvc_nnr.quantize.uniform import (
     UniformRows,
     UniformTensor,

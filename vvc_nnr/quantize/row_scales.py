@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.quantize.quality import MIN_QUALITY_DB, row_powers
+from vvc_nnr.quantize.quality import MIN_QUALITY_DB
+from vvc_nnr.quantize.snr import row_powers
 
 # Fewer rows do not tell whether sizes go together, and rows of fewer values do not pay for a scale.
 MIN_ROWS, MIN_ROW_VALUES = 16, 8

@@ -30,7 +30,8 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.parallel import Progress
-from vvc_nnr.quantize.quality import Spread, outlier_limit
+from vvc_nnr.quantize.quality import Spread
+from vvc_nnr.quantize.snr import outlier_limit
 
 SEED = 1
 Outputs: TypeAlias = Mapping[str, Array]

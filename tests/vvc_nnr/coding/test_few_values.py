@@ -10,7 +10,8 @@ from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.tensor_encoder import FEW_ROUNDINGS
 from vvc_nnr.compress import decompress, inspect
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.quality import MIN_QUALITY_DB, WEAK_DB, snr_db
+from vvc_nnr.quantize.quality import MIN_QUALITY_DB
+from vvc_nnr.quantize.snr import WEAK_DB, snr_db
 
 NAMES = ("layer%d.weight", "layer%d.bias", "x%d", "norm%d.running_mean")
 

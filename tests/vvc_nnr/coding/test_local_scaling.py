@@ -26,8 +26,8 @@ from vvc_nnr.coding.unit_coding import decode_unit
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.quality import snr_db
 from vvc_nnr.quantize.row_scales import AxisPowers, axis_powers, row_scales
+from vvc_nnr.quantize.snr import snr_db
 
 RANDOM = np.random.default_rng(11)
 SIZES = np.exp(RANDOM.normal(size=48)).astype(np.float32)

@@ -14,7 +14,8 @@ from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.tensor_encoder import encode_tensor
 from vvc_nnr.coding.tensor_job import TensorJob
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.quality import Spreads, nearest_qp, nearest_qps, spread_of, sure_energy
+from vvc_nnr.quantize.quality import Spreads, nearest_qp, nearest_qps, spread_of
+from vvc_nnr.quantize.snr import sure_energy
 
 
 def normal(shape: tuple[int, ...], scale: float, seed: int) -> NDArray[np.float32]:

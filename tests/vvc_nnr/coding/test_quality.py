@@ -24,7 +24,8 @@ from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.quality import WEAK_DB, is_surely_kept, rows_snr_db, snr_db, spread_of, weak_rows
+from vvc_nnr.quantize.quality import spread_of
+from vvc_nnr.quantize.snr import WEAK_DB, is_surely_kept, rows_snr_db, snr_db, weak_rows
 
 Network = dict[str, NDArray[np.float32]]
 

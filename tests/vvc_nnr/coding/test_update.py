@@ -21,7 +21,7 @@ from vvc_nnr.coding.update import (
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.quality import WEAK_DB
+from vvc_nnr.quantize.snr import WEAK_DB
 
 Network = dict[str, Any]
 

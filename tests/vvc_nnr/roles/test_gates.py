@@ -11,7 +11,8 @@ from torch import nn
 
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.model.onnx import take_apart
-from vvc_nnr.quantize.quality import MAX_LESS_DB, less_spread_db, snr_db
+from vvc_nnr.quantize.quality import MAX_LESS_DB, less_spread_db
+from vvc_nnr.quantize.snr import snr_db
 from vvc_nnr.roles.gates import Candidate, candidate_of_operator, candidates_by_name
 
 N_INPUTS, N_STATES = 6, 5

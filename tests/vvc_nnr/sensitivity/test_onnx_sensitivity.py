@@ -17,7 +17,7 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.network_file import onnx_network
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.quality import snr_db as weight_snr_db
+from vvc_nnr.quantize.snr import snr_db as weight_snr_db
 from vvc_nnr.sensitivity import compress_sensitive
 from vvc_nnr.sensitivity.compress_sensitive import SensitiveNetwork, compress_by_sensitivity
 from vvc_nnr.sensitivity.noise import Sensitivity, measured_sensitivities
