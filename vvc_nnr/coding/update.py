@@ -274,11 +274,11 @@ def _brief_stream(
             continue
         (unit, *others), digits = found.units, str(place)
         is_tied = any(name == tie.source for tie in ties)
-        is_plain = found.number_format in PLAIN_FORMATS and unit.tensor_dimension_list == old.values.shape
-        if others or found.raw or is_tied or not is_plain:
+        if others or found.raw or is_tied or found.number_format not in PLAIN_FORMATS:
+            kind = "shared by two names" if is_tied else old.number_format
             raise InputError(
-                f"tensor {name!r} ({old.number_format}, shape {old.values.shape}): a brief update holds float32 and "
-                "int32 tensors with dimensions that no other tensor shares; make one that is not brief"
+                f"tensor {name!r} ({kind}, shape {old.values.shape}): a brief update holds differences of float32 and "
+                "int32, of tensors that have one name; make one that is not brief"
             )
         units.append(replace(unit, topology_elem_id_list=(name if digits in state.tensors else digits,)))
     return b"".join(write_units([StartUnit(), mps, TopologyUnit(topology_data=b"\0"), *units]))
