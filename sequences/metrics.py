@@ -302,7 +302,9 @@ def check_comparable(original: VideoFormat, decoded: VideoFormat) -> None:
     """
     if (original.width, original.height) != (decoded.width, decoded.height):
         sizes = f"{decoded.width}x{decoded.height}, and the original is {original.width}x{original.height}"
-        raise InputError(f"{sizes}: must be one size")
+        is_padded = 0 <= decoded.width - original.width <= 1 and 0 <= decoded.height - original.height <= 1
+        remedy = f"; if odd sides were coded as even ones, give --size {original.width}x{original.height}"
+        raise InputError(f"{sizes}: must be one size{remedy if is_padded else ''}")
     if original.chroma_format not in (decoded.chroma_format, "400"):
         raise InputError(
             f"{':'.join(decoded.chroma_format)}, and the original is {':'.join(original.chroma_format)}: must be alike"
