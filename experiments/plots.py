@@ -187,7 +187,9 @@ def tool_figures(results: ToolResults) -> dict[str, Figure]:
     """Plots of a tool-by-tool run in one configuration by file name: rate and distortion, gains per temporal layer."""
     found = {"rd_" + title.lower().replace(" ", "_"): figure for title, figure in rd_figures(results).items()}
     if results.configuration.is_inter and (variants := final_variants(results)):
-        title = f"{_titled('Temporal layers', results)}, mean of {'up to ' * (len(results.sequences) > 1)}{_counted(results.sequences)}"
+        # Short sequences lack layers.
+        of = "up to " if len(results.sequences) > 1 else ""
+        title = f"{_titled('Temporal layers', results)}, mean of {of}{_counted(results.sequences)}"
         found["gain_per_layer"] = charts_figure(title, [layer_chart(results, variants)])
     return {name + configuration_suffix(results.configuration): figure for name, figure in found.items()}
 

@@ -339,7 +339,7 @@ def decompress(
     threads = thread_count(n_threads)
     with _naming_source(data):
         stream = read_stream(_stream_bytes(data), skip_unsupported=skip_unsupported)
-        arrays = decode_network(stream.tensors, max_elements, threads, progress)
+        arrays = decode_network(stream, max_elements, threads, progress)
         return with_ties(arrays, stream.ties)
 
 

@@ -50,6 +50,8 @@ _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"\x80\x04", "torch"),
 )
 _ZIP_NAME_AT = 30
+# What an archive of Keras 3 may begin with; its weights are HDF5.
+_KERAS_MEMBERS = (b"metadata.json", b"config.json", b"model.weights.h5")
 # A ModelProto starts with its ir_version, field number 1.
 _ONNX_START = b"\x08"
 # Of a safetensors header, by the library that reads it.
@@ -185,7 +187,7 @@ def told_kind(data: bytes, path: Path | str) -> FileKind | None:
     if data.startswith(b"PK\x03\x04"):
         # Of a checkpoint the first record lies in a folder, data.pkl or a tensor; .npz has arrays only.
         name = data[_ZIP_NAME_AT : _ZIP_NAME_AT + int.from_bytes(data[26:28], "little")]
-        return "npz" if name.endswith(b".npy") else "torch"
+        return "hdf5" if name in _KERAS_MEMBERS else "npz" if name.endswith(b".npy") else "torch"
     suffix = Path(path).suffix.lower()
     if data.lstrip()[:1] == b"{" and suffix == ".json":
         return "index"
@@ -285,11 +287,15 @@ def _plain_network(path: Path | str, data: bytes, kind: FileKind, key: str | Non
 
         model = parse_onnx(path, data)
         return NetworkArrays(model.arrays, {}, model.n_bytes, model.graph, model.roles)
-    if kind in ("npz", "hdf5", "gguf"):
-        from vvc_nnr.model.archives import gguf_arrays, hdf5_arrays, npz_arrays
+    if kind == "hdf5":
+        from vvc_nnr.model.archives import hdf5_arrays
 
-        arrays = gguf_arrays(path) if kind == "gguf" else npz_arrays(data) if kind == "npz" else hdf5_arrays(data)
-        return NetworkArrays(arrays, {}, len(data))
+        arrays, left_out = hdf5_arrays(data)
+        return NetworkArrays(arrays, {}, len(data), left_out=left_out)
+    if kind in ("npz", "gguf"):
+        from vvc_nnr.model.archives import gguf_arrays, npz_arrays
+
+        return NetworkArrays(gguf_arrays(path) if kind == "gguf" else npz_arrays(data), {}, len(data))
     with _telling_kinds(path):
         tensors, metadata, n_bytes = parse_exact(data)
     return NetworkArrays(tensors, metadata, n_bytes)
@@ -363,7 +369,7 @@ def without_prefix(network: NetworkArrays, prefix: str) -> NetworkArrays:
 def decoded_arrays(data: Buffer, max_elements: int | None, n_threads: int) -> NetworkArrays:
     """The network in the bytes of a coded file; raises as `read_arrays` does for its content."""
     stream = read_stream(data)
-    arrays = with_ties(decode_network(stream.tensors, max_elements, n_threads), stream.ties)
+    arrays = with_ties(decode_network(stream, max_elements, n_threads), stream.ties)
     metadata = dict(stream.manifest.metadata) if stream.manifest else {}
     network = NetworkArrays(_with_bfloat16(arrays, stream), metadata, len(data), stream.graph)
     if network.graph is None:

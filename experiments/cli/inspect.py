@@ -365,7 +365,9 @@ def _coded_notes(report: Inspection) -> list[str]:
     parts = ", ".join(f"{kind} {size}" for kind, size in sizes.items())
     headers = sum(tensor.header_bytes for tensor in report.tensors)
     per_value = f", {8 * report.size_bytes / report.n_values:.3f} bit/value" if report.n_values else ""
+    nothing = "" if report.tensors else ", in which nothing changes"
     return [
+        *([f"An update, for the network that it was made from{nothing}."] if report.is_update else []),
         f"File: {report.size_bytes} bytes for {report.n_values} values{per_value}.",
         f"Units: {parts} bytes; headers of data units {headers}.",
         f"Profile {report.profile}, QP density {report.qp_density}.",

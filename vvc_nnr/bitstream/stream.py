@@ -114,6 +114,14 @@ class Stream:
         return self.manifest is not None
 
     @property
+    def is_update(self) -> bool:
+        """Whether it is a difference from a base: a tensor names a parent, or there is none where they may do so."""
+        if self.tensors:
+            return any(unit.parent is not None for tensor in self.tensors for unit in tensor.data_units)
+        sets = (placed.unit for placed in self.units if isinstance(placed.unit, ModelParameterSet))
+        return any(mps.mps_parent_signalling_enabled_flag for mps in sets)
+
+    @property
     def formats(self) -> dict[str, str]:
         """Name to number format of the tensors, tied ones too, where the stream says it."""
         told = {tensor.name: tensor.number_format for tensor in self.tensors if tensor.number_format is not None}

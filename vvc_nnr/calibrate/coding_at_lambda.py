@@ -430,7 +430,7 @@ class CalibratedCoder:
     def _loss(self, data: bytes, changed: nn.Module) -> Loss:
         """Loss of the network that a decoder gets."""
         stream = read_stream(data)
-        decoded = decode_network(stream.tensors, None, thread_count(self.options.n_threads))
+        decoded = decode_network(stream, None, thread_count(self.options.n_threads))
         state = with_ties(decoded, stream.ties)
         changed.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
         return self.meter.loss(changed)

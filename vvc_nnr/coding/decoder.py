@@ -22,7 +22,7 @@ from vvc_nnr.bitstream.number_formats import (
     itemsize_of_format,
 )
 from vvc_nnr.bitstream.parameter_sets import ParameterSets
-from vvc_nnr.bitstream.stream import CodedTensor
+from vvc_nnr.bitstream.stream import CodedTensor, Stream
 from vvc_nnr.bitstream.units import PlacedUnit
 from vvc_nnr.coding.exact_forms import bits_of_form, plain_values, with_outliers
 from vvc_nnr.coding.unit_coding import TensorPast, coded_step, decode_unit
@@ -151,7 +151,7 @@ def check_size(tensors: Sequence[CodedTensor], max_elements: int | None) -> None
 
 
 def decode_network(
-    tensors: tuple[CodedTensor, ...], max_elements: int | None, n_threads: int, progress: Progress | None = None
+    stream: Stream, max_elements: int | None, n_threads: int, progress: Progress | None = None
 ) -> dict[str, Array]:
     """Tensors by name of a stream that is a network of its own.
 
@@ -159,12 +159,12 @@ def decode_network(
         BitstreamError: If a payload breaks the format, or there are more values than allowed.
         UnsupportedError: If the stream is an update.
     """
-    if any(unit.parent is not None for tensor in tensors for unit in tensor.data_units):
+    if stream.is_update:
         raise UnsupportedError(
             "the stream is an update: apply it to what it updates (vvc-nnr update apply, apply_update in Python)"
         )
-    check_size(tensors, max_elements)
-    return decode_tensors(tensors, n_threads, progress)
+    check_size(stream.tensors, max_elements)
+    return decode_tensors(stream.tensors, n_threads, progress)
 
 
 def decode_tensors(

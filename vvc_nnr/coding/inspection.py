@@ -95,6 +95,7 @@ class Inspection:
     Attributes:
         size_bytes: All of it.
         is_verifiable: It has a manifest and agrees with it; otherwise a unit may be missing without a trace.
+        is_update: It is a difference from a base.
         profile: 0 or 1.
         qp_density: QP steps per octave as a power of two.
         units: All units in order.
@@ -105,6 +106,7 @@ class Inspection:
 
     size_bytes: int
     is_verifiable: bool
+    is_update: bool
     profile: int
     qp_density: int
     units: tuple[UnitReport, ...]
@@ -126,7 +128,7 @@ def inspect_stream(
     Args and errors are those of `vvc_nnr.inspect`.
     """
     stream = read_stream(data, skip_unsupported=True)
-    if any(unit.parent for tensor in stream.tensors for unit in tensor.data_units):
+    if stream.is_update:
         _check_no_network_needed(original, bins)
     if original is not None:
         _check_names([tensor.name for tensor in stream.tensors], original)
@@ -142,6 +144,7 @@ def inspect_stream(
     return Inspection(
         len(data),
         stream.is_verifiable,
+        stream.is_update,
         last.general_profile_idc,
         last.model().mps_qp_density,
         units,
@@ -313,6 +316,7 @@ def as_json(report: Inspection) -> dict[str, Any]:
     return {
         "size_bytes": report.size_bytes,
         "is_verifiable": report.is_verifiable,
+        "is_update": report.is_update,
         "profile": report.profile,
         "qp_density": report.qp_density,
         "n_values": report.n_values,

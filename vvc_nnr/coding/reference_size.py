@@ -27,6 +27,8 @@ from vvc_nnr.parallel import run_all
 HELD_VALUES = 1 << 22
 # In networks of up to so many values headers weigh so much that tensors may have to take more than in that file.
 SMALL_VALUES = 1 << 18
+# Letters of a name that count in larger ones: whoever makes that file may call the tensors by numbers.
+COUNTED_LETTERS = 2
 
 
 def held_share(arrays: NamedArrays) -> float:
@@ -58,7 +60,11 @@ def reference_bytes(arrays: NamedArrays, graph: bytes | None, n_threads: int = 1
         arrays: The tensors.
         graph: The graph without them, if it has one.
         n_threads: Threads, at least 1.
+
+    Returns:
+        Bytes; names beyond their first COUNTED_LETTERS letters are not among them, but in small networks.
     """
+    n_letters = None if is_small(arrays) else COUNTED_LETTERS
     floats = {name: array for name, array in arrays.items() if _is_float(name, array)}
     options = CompressOptions(qp=DEFAULT_QP, lambda_rd=0.0, scan_order=0, roles="off", n_threads=1)
     sets = ParameterSets(1, ModelParameterSet())
@@ -67,7 +73,9 @@ def reference_bytes(arrays: NamedArrays, graph: bytes | None, n_threads: int = 1
     def n_bytes_of(place: int) -> int:
         job = make_job(names[place], floats[names[place]], floats, options)
         tensor = encode_tensor(replace(job, unary_length_minus1=USUAL_UNARY_LENGTH_MINUS1, is_judged=False), options)
-        n_bytes = _units_bytes([replace(unit, node_id=NodeId(0, place)) for unit in tensor.units], sets)
+        called = (names[place][:n_letters],)
+        units = [replace(unit, node_id=NodeId(0, place), topology_elem_id_list=called) for unit in tensor.units]
+        n_bytes = _units_bytes(units, sets)
         return n_bytes + (0 if tensor.raw is None else len(tensor.raw.raw))
 
     sizes = [math.prod(shape_of(array)) for array in floats.values()]

@@ -159,7 +159,7 @@ def _decoded(model: Any, data: bytes, options: CompressOptions) -> Any:
     """The network that a decoder gets, of the kind of the model."""
     stream = read_stream(data)
     n_elements = sum(tensor.n_elements for tensor in stream.tensors)
-    arrays = with_ties(decode_network(stream.tensors, n_elements, thread_count(options.n_threads)), stream.ties)
+    arrays = with_ties(decode_network(stream, n_elements, thread_count(options.n_threads)), stream.ties)
     if not is_module(model):
         return _of_same_kind(model, arrays, stream.formats)
     network = copied_module(model)

@@ -428,7 +428,7 @@ def apply_update(
             "the update is for another state of the network: it needs the base and all updates since, from the first",
             field="the manifest",
         )
-    if not any(unit.parent for tensor in stream.tensors for unit in tensor.data_units) and stream.tensors:
+    if not stream.is_update:
         raise BitstreamError("the stream is no update, decompress reads it", field="parent_node_id_present_flag")
     check_size(stream.tensors, max_elements)
     names = [_name_in(state, tensor) for tensor in stream.tensors]

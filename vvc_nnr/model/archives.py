@@ -19,6 +19,9 @@ from vvc_nnr.npy import parse_npy
 # Of all members of an archive, unless they have no more than so many times its bytes.
 _MAX_INFLATED_BYTES, _MAX_INFLATION = 1 << 30, 64
 _MEMBER_SUFFIX = ".npy"
+# Groups that Keras has its optimiser in, and the group of the network beside which it is none of it.
+_OPTIMISERS = {"optimizer": "layers", "optimizer_weights": "model_weights"}
+_ZIP_START, _KERAS_WEIGHTS = b"PK\x03\x04", "model.weights.h5"
 
 
 def npz_arrays(data: bytes) -> NamedArrays:
@@ -57,8 +60,11 @@ def _parsed(member: str, data: bytes) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def hdf5_arrays(data: bytes) -> NamedArrays:
-    """The numeric datasets of an HDF5 file by their paths, in order of the file.
+def hdf5_arrays(data: bytes) -> tuple[NamedArrays, tuple[str, ...]]:
+    """The numeric datasets of an HDF5 file, or of the weights in an archive of Keras 3, by their paths, in their order.
+
+    Returns:
+        The datasets, and the groups that are left out: the optimiser of Keras beside a network.
 
     Raises:
         InputError: If the package h5py is not installed.
@@ -66,13 +72,30 @@ def hdf5_arrays(data: bytes) -> NamedArrays:
         UnsupportedError: If it holds links to other files, or datasets that are no plain numbers.
     """
     h5py = _imported("h5py", "HDF5 files")
+    data = _keras_weights(data) if data.startswith(_ZIP_START) else data
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            return dict(_datasets(h5py, file, "", len(data), set()))
+            left_out = tuple(group for group, network in _OPTIMISERS.items() if group in file and network in file)
+            found = _datasets(h5py, file, "", len(data), set())
+            return {path: array for path, array in found if path.partition("/")[0] not in left_out}, left_out
     except VvcNnrError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise BitstreamError(f"no HDF5 file: {words_of(error)}") from error
+
+
+def _keras_weights(data: bytes) -> bytes:
+    """The HDF5 file in an archive of Keras 3 (`model.keras`), whose code and layout of layers are not read."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            member = archive.getinfo(_KERAS_WEIGHTS)
+            if member.file_size > max(_MAX_INFLATED_BYTES, _MAX_INFLATION * len(data)):
+                raise UnsupportedError(f"{_KERAS_WEIGHTS} says that it has {member.file_size} bytes, of {len(data)}")
+            return archive.read(member)
+    except VvcNnrError:
+        raise
+    except (KeyError, *ZIP_DAMAGE) as error:
+        raise BitstreamError(f"no archive of Keras with {_KERAS_WEIGHTS}: {words_of(error)}") from error
 
 
 def _datasets(h5py: Any, group: Any, prefix: str, n_bytes: int, seen: set[Any]) -> Iterator[tuple[str, Array]]:

@@ -76,6 +76,8 @@ def as_array(name: str, value: Any) -> Array | Bfloat16Bits:
         return value
     if not isinstance(value, np.ndarray | np.generic | bool | int | float):
         raise InputError(f"tensor {name!r}: a {type(value).__name__} is no array")
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"tensor {name!r}: is masked, and a mask is not coded; give its values (`.filled(0)`)")
     array = np.asarray(value)
     if array.dtype.name == "bfloat16":
         return Bfloat16Bits(array.view(np.uint16))

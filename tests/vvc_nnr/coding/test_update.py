@@ -18,7 +18,7 @@ from vvc_nnr.coding.update import (
     compress_update,
     difference_snrs_db,
 )
-from vvc_nnr.compress import compress, decompress
+from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.snr import WEAK_DB
@@ -311,6 +311,19 @@ def test_a_brief_update_gives_the_same_in_fewer_bytes(names: tuple[str, ...]) ->
     second, _ = compress_update(after, {name: value + 1 for name, value in new.items()}, brief=True)
     twice = apply_update(after, second)
     assert np.array_equal(twice.arrays[names[2]], np.arange(3) + 2)
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_an_update_in_which_nothing_changes_is_no_network(brief: bool) -> None:
+    base = plain_network()
+    data, _ = compress_update(base, base, brief=brief)
+    with pytest.raises(UnsupportedError, match="the stream is an update"):
+        decompress(data)
+    assert inspect(data).is_update
+    assert apply_update(base, data).digest() == BaseState.of(base).digest()
+    assert not inspect(compress({})).is_update
+    with pytest.raises(BitstreamError, match="no update"):
+        apply_update(base, compress({}))
 
 
 def test_a_brief_update_of_a_place_that_the_base_lacks_is_refused() -> None:

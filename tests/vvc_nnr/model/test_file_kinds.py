@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -179,7 +180,6 @@ def test_tensors_of_gguf_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_datasets_of_hdf5_files(tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["dense/kernel:0"] = STATE["conv.weight"]
         file["dense/note"] = "hello"
@@ -188,6 +188,30 @@ def test_datasets_of_hdf5_files(tmp_path: Path) -> None:
         file["else"] = h5py.ExternalLink("/etc/passwd", "/")
     with pytest.raises(UnsupportedError, match="'else' is in another file"):
         read_arrays(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize(("network", "optimiser"), [("layers", "optimizer"), ("model_weights", "optimizer_weights")])
+def test_weights_of_keras_without_their_optimiser(tmp_path: Path, network: str, optimiser: str) -> None:
+    kernel = f"{network}/dense/vars/0"
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file[kernel] = STATE["conv.weight"]
+        file[f"{optimiser}/vars/1"] = np.ones(3)
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.write(tmp_path / "x.h5", "model.weights.h5")
+    for name in ("x.h5", "x.keras"):
+        found = read_arrays(tmp_path / name)
+        assert found.left_out == (optimiser,)
+        assert list(found.arrays) == [kernel]
+        assert np.array_equal(np.asarray(found.arrays[kernel]), STATE["conv.weight"])
+
+
+def test_archives_of_keras_without_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", types.SimpleNamespace())
+    with zipfile.ZipFile(tmp_path / "x.bin", "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(BitstreamError, match=r"x\.bin: no archive of Keras with model\.weights\.h5"):
+        read_arrays(tmp_path / "x.bin")
 
 
 NESTED = {

@@ -56,6 +56,11 @@ def test_tensors_that_are_no_plain_numbers_are_refused() -> None:
             named_arrays({"x": tensor})
 
 
+def test_masked_arrays_are_refused() -> None:
+    with pytest.raises(InputError, match="'x': is masked"):
+        named_arrays({"x": np.ma.masked_array(np.ones(3), [0, 1, 0])})
+
+
 def test_lazy_modules_have_to_run_first() -> None:
     with pytest.raises(InputError, match=r"tensor '0\.weight': has no shape yet"):
         compress(torch.nn.Sequential(torch.nn.LazyConv2d(3, 3)))
