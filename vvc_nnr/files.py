@@ -195,7 +195,7 @@ def open_input(path: Path | str) -> BufferedReader:
         return open(path, "rb")
     except FileNotFoundError:
         if str(path) == "-":
-            raise InputError("-: standard input is not read; write it to a file first") from None
+            raise InputError("-: standard input is not read; write it to a file first, or name it /dev/stdin") from None
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder; must be a file") from None

@@ -36,6 +36,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
 
 
+# Where in its own source torch says so.
+_ENFORCED = re.compile(r"\[enforce fail at [^\]]*\]")
 _ARCHIVE_START, _PICKLE_START = b"PK\x03\x04", b"\x80"
 # Of a checkpoint of before torch 1.6: a magic number, a version, the system, and the tensors without their values.
 _PICKLES_BEFORE_VALUES = 4
@@ -236,10 +238,12 @@ def _no_checkpoint(error: Exception, data: bytes) -> str:
     words = str(error)
     if not data.startswith((_ARCHIVE_START, _PICKLE_START)):
         told = f"it begins with {shown(repr(data[:8]))}"
+    elif data.startswith(_ARCHIVE_START) and not zipfile.is_zipfile(io.BytesIO(data)):
+        told = "its archive has no end, so it is cut off or damaged; copy the file again"
     elif isinstance(error, pickle.UnpicklingError) or " " not in words:
         told = f"damaged or cut off ({type(error).__name__}); copy the file again"
     else:
-        told = shown(words, 200)
+        told = shown(_ENFORCED.sub("", words).strip(" .:"), 200)
     return f"no checkpoint of torch (what `torch.save` writes): {told}"
 
 

@@ -99,6 +99,19 @@ def test_cut_checkpoints_and_other_files_hold_no_code(tmp_path: Path) -> None:
         read_arrays(path)
 
 
+def test_what_is_wrong_with_an_archive_is_said_without_places_in_torch(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    torch.save({"w": torch.randn(9, 9)}, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(BitstreamError, match="its archive has no end"):
+        read_arrays(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    with pytest.raises(BitstreamError, match="hello.txt") as error:
+        read_arrays(path)
+    assert "enforce" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors", "x.onnx", "x.nnc", "x.npz", "x"])
 def test_a_pointer_of_git_lfs_is_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
