@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
+from vvc_nnr.bitstream.number_formats import FloatBits, NamedArrays, is_float, itemsize_of, number_format_of, shape_of
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import (
@@ -506,7 +506,7 @@ def _tell(line: str) -> None:
 def _sizes(
     output: Path,
     method: str,
-    arrays: Mapping[str, Tensor | Bfloat16Bits],
+    arrays: Mapping[str, Tensor | FloatBits],
     metadata: Mapping[str, str],
     n_bytes: int,
 ) -> Outcome:
@@ -635,7 +635,7 @@ def _sizes_of_constants(network: NetworkArrays, options: CompressOptions) -> dic
     return {
         name: itemsize_of(array) * math.prod(shape_of(array))
         for name, array in network.arrays.items()
-        if roles[name].role is Role.CONSTANT and number_format_of(name, array).startswith(("float", "bfloat"))
+        if roles[name].role is Role.CONSTANT and is_float(number_format_of(name, array))
     }
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from vvc_nnr.bitstream.number_formats import (
     Array,
-    Bfloat16Bits,
+    FloatBits,
     NamedArrays,
     finite_float32,
+    may_lose,
     nearest_float32,
     number_format_of,
     shape_of,
@@ -162,7 +163,7 @@ def steps_at(
 
 
 def measured_spreads(
-    arrays: Mapping[str, Array | Bfloat16Bits],
+    arrays: Mapping[str, Array | FloatBits],
     rules: Mapping[str, Rule],
     options: CompressOptions,
 ) -> Spreads:
@@ -216,11 +217,11 @@ def _offsets_db(
     return found
 
 
-def _is_quantised(name: str, array: Array | Bfloat16Bits) -> bool:
+def _is_quantised(name: str, array: Array | FloatBits) -> bool:
     return len(shape_of(array)) > 1 and number_format_of(name, array) in ("int8", "uint8")
 
 
-def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
+def _spread(array: Array | FloatBits, rule: Rule | None) -> Spread | None:
     values = finite_float32(array)
     if values is None and (odd := few_apart(nearest_float32(array))) is not None:
         values = np.where(odd, np.float32(0), nearest_float32(array))
@@ -234,11 +235,14 @@ def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
     return replace(spread, candidate_db=less_spread_db(values, rule.candidate.of(values)))
 
 
-def _kind(name: str, array: Array | Bfloat16Bits, rule: Rule | None, options: CompressOptions) -> str:
-    """Where the step of a tensor comes from; "exact" of integers, empty tensors and what an option keeps exact."""
+def _kind(name: str, array: Array | FloatBits, rule: Rule | None, options: CompressOptions) -> str:
+    """Where the step of a tensor comes from; "exact" of empty ones and what its format or an option keeps exact."""
     shape, number_format = shape_of(array), number_format_of(name, array)
-    is_float = number_format.startswith(("float", "bfloat"))
-    if not math.prod(shape) or not is_float or (number_format == "float64" and options.float64 == "exact"):
+    if (
+        not math.prod(shape)
+        or not may_lose(number_format)
+        or (number_format == "float64" and options.float64 == "exact")
+    ):
         return "exact"
     if rule is None:
         return "qp" if len(shape) > 1 else "nonweight_qp"

@@ -19,15 +19,16 @@ from vvc_nnr.bitstream.number_formats import (
     INTEGERS,
     VALUES_SUFFIX,
     Array,
-    Bfloat16Bits,
+    FloatBits,
     as_int32,
     coded_shape,
     exact_float32,
     finite_float32,
-    float32_of_bfloat16,
     itemsize_of,
+    may_lose,
     nearest_float32,
     nonzero,
+    numpy_values,
     shape_of,
 )
 from vvc_nnr.bitstream.qp import step_size
@@ -145,7 +146,7 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _encode_own_integers(job, options)
     if job.number_format in INTEGER_FORMATS:
         return _encode_exactly(job, job.number_format, options)
-    if options.lossless or job.rule == EXACT:
+    if options.lossless or job.rule == EXACT or not may_lose(job.number_format):
         return _encode_bit_exact(job, options)
     values = _finite_values(job)
     if values is None:
@@ -366,9 +367,9 @@ def _may_pay(job: TensorJob, options: CompressOptions) -> bool:
     return found.raw is not None
 
 
-def _is_mostly_finite(array: Array | Bfloat16Bits) -> bool:
+def _is_mostly_finite(array: Array | FloatBits) -> bool:
     """Whether less than half of the values are NaN or infinite, and some are."""
-    values = float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
+    values = numpy_values(array)
     n_odd = values.size - int(np.count_nonzero(np.isfinite(values)))
     return 0 < 2 * n_odd < values.size
 
@@ -526,10 +527,15 @@ def as_values(job: TensorJob, coded: EncodedTensor, options: CompressOptions, li
     """
     number_format = job.number_format.split()[0]
     is_by_bits = coded.number_format in BITS_OF.values() or coded.raw is not None
-    is_exact = options.lossless or job.rule == EXACT or is_by_bits or _may_be_exact(job, options)
-    is_integer = number_format in INTEGERS
+    is_exact = (
+        options.lossless
+        or job.rule == EXACT
+        or not may_lose(number_format)
+        or is_by_bits
+        or _may_be_exact(job, options)
+    )
     is_plain = number_format == "float32"
-    if not (is_exact or is_integer) or not 0 < math.prod(shape_of(job.array)) * itemsize_of(job.array) < limit_bytes:
+    if not is_exact or not 0 < math.prod(shape_of(job.array)) * itemsize_of(job.array) < limit_bytes:
         return None
     bits = bits_of(job.array)
     payload = bits.astype(bits.dtype.newbyteorder("<"), copy=False).tobytes()
