@@ -406,7 +406,7 @@ def bytes_form(bits: Bits) -> ExactForm:
 
 def lzma_form(bits: Bits) -> ExactForm:
     """Values by LZMA."""
-    return ExactForm("lzma", None, lzma_bytes(_plain_bytes(bits)))
+    return ExactForm("lzma", None, lzma_bytes(_plain_bytes(bits), of_bytes=bits.itemsize == 1))
 
 
 def plain_values(raw: bytes | memoryview, kind: RawKind, n_values: int, itemsize: int) -> Bits:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.float8 import FLOAT8
 from vvc_nnr.bitstream.manifest import RawKind
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
@@ -379,7 +380,8 @@ def _shortest(
 ) -> EncodedTensor:
     """The shortest of a tensor as other decoders read it, and its forms with raw bytes.
 
-    Forms of large tensors are chosen by a part of it. LZMA, which is slow, is tried where deflate comes near the rest.
+    Forms of large tensors are chosen by a part of it, but of float8, whose forms are near each other. LZMA, which is
+    slow, is tried where deflate comes near the rest.
 
     Args:
         job: The tensor.
@@ -387,7 +389,7 @@ def _shortest(
         options: How it is coded.
     """
     bits = bits_of(job.array)
-    sample = sampled(bits)
+    sample = bits if job.number_format in FLOAT8 else sampled(bits)
     part = (
         job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1, facts=None)
     )
@@ -455,7 +457,12 @@ def _whole_bytes(form: ExactForm | None, n_bytes: float, share: float) -> float:
 
 
 def _may_deflate(bits: Bits, n_bytes: float, number_format: str) -> bool:
-    """Whether LZMA may make less than n_bytes of values: floats without runs that repeat are judged by a part."""
+    """Whether LZMA may make less than n_bytes of values: floats without runs that repeat are judged by a part.
+
+    Of float8 it often does, since it follows the exponents of neighbours, as deflate does not.
+    """
+    if number_format in FLOAT8:
+        return True
     if number_format in MANTISSA_BITS and len(bits) > 2 * SHORT and not may_repeat(bits):
         part = bits[:SHORT]
         return len(zlib.compress(part.tobytes(), 1)) * len(bits) <= MAX_DEFLATED * n_bytes * len(part)
@@ -470,7 +477,8 @@ def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> Encod
         return EncodedTensor((unit,), job.number_format.split()[0], raw=form)
     shape = coded_shape(shape_of(job.array))
     integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
-    unit = encode_integers(job, job.name, integers, options, param_opt=options.param_opt and integers.size <= SMALL)
+    pays = integers.size <= SMALL or job.number_format in FLOAT8
+    unit = encode_integers(job, job.name, integers, options, param_opt=options.param_opt and pays)
     return EncodedTensor((unit,), job.number_format.split()[0], raw=replace(form, integers=None))
 
 

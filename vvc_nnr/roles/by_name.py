@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr.bitstream.float8 import FLOAT8
 from vvc_nnr.bitstream.number_formats import (
     Array,
     FloatBits,
@@ -100,6 +101,8 @@ _NORM = re.compile(r"(?i)(^|[._])(bn|gn|ln|in|norm|batch_?norm|layer_?norm|group
 # Own names that begin with their module's: all of a norm's or a GDN's, and plain statistics of what is called a norm.
 _JOINED = re.compile(r"(?i)(.+)_((running|moving)_?(mean|var|variance)|gamma|beta)")
 _JOINED_PLAIN = re.compile(r"(?i)(.*(?:bn|norm|batch_?normalization)_?\d*)_(mean|var|variance)")
+# Of a scale of float8: weight_scale, weight_scale_inv, input_scale, scale_weight.
+_SCALE = re.compile(r"(?i)(^|_)scale(_|$)")
 _OUTPUT_NUMBER = re.compile(r":\d+$")
 # Names of constants, and those that weights have too: their values tell.
 _CONSTANT = re.compile(
@@ -113,7 +116,8 @@ def named_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
     """The role of every tensor of a state dict."""
     parts, siblings = _siblings(arrays)
     entropy_models = tuple(prefix for prefix, own in siblings.items() if own.keys() & _ENTROPY_MARKS)
-    return {name: _role(name, *parts[name], array, siblings, entropy_models) for name, array in arrays.items()}
+    scaled = frozenset(parts[name][0] for name, array in arrays.items() if number_format_of(name, array) in FLOAT8)
+    return {name: _role(name, *parts[name], array, siblings, entropy_models, scaled) for name, array in arrays.items()}
 
 
 def normed_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
@@ -162,7 +166,9 @@ def _role(
     array: Array | FloatBits,
     siblings: Mapping[str, Mapping[str, tuple[int, ...]]],
     entropy_models: tuple[str, ...],
+    scaled: frozenset[str],
 ) -> TensorRole:
+    """The role of a tensor; `scaled` are modules with tensors of float8, which scales beside them multiply."""
     if any(prefix == model or prefix.startswith(f"{model}.") for model in entropy_models if model):
         return TensorRole(entropy_role(f"{prefix}.{own}", array), "tensors beside it")
     if own == _OPAQUE:
@@ -171,6 +177,8 @@ def _role(
         return TensorRole(Role.COUNTER, "name")
     if not is_float(number_format_of(name, array)):
         return TensorRole(Role.CONSTANT, "integers")
+    if prefix in scaled and _SCALE.search(own):
+        return TensorRole(Role.CONSTANT, "tensors beside it")
     beside = siblings[prefix]
     is_of_layer = _OUTPUT_NUMBER.search(name) or "bias" in beside
     if own.endswith("kernel") and is_of_layer and not _is_vector(shape_of(array)):

@@ -406,10 +406,7 @@ def test_external_data_with_keys_that_are_not_known(tmp_path: Path) -> None:
 
 
 WEIGHTS_IN_THE_GRAPH = {
-    "f8": (
-        [],
-        [lambda: onnx.helper.make_tensor("f8", onnx.TensorProto.FLOAT8E4M3FN, [8], bytes(8), raw=True)],
-    ),
+    "i4": ([], [lambda: onnx.helper.make_tensor("i4", onnx.TensorProto.INT4, [8], bytes(4), raw=True)]),
     "c": ([], [lambda: onnx.numpy_helper.from_array(np.ones(8, np.complex64), "c")]),
     "s": (
         [

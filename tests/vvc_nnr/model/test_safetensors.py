@@ -416,7 +416,8 @@ def test_a_newer_version_is_unsupported():
 @pytest.mark.parametrize(
     ("dtype", "shape", "n_bytes", "error"),
     [
-        ("F8_E4M3", [2], 2, UnsupportedError),
+        ("F4", [4], 2, UnsupportedError),
+        ("C64", [1], 8, UnsupportedError),
         ("U8", [0, 2**63], 0, UnsupportedError),
         ("U8", [0] * 65, 0, UnsupportedError),
         ("U8", [2**40], 2, BitstreamError),
