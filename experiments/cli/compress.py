@@ -18,6 +18,7 @@ from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import (
     CodedNetwork,
+    float8_line,
     growth_line,
     joined_line,
     outliers_line,
@@ -561,11 +562,13 @@ def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
     lines += [f"warning: {outliers_line(made.by_outliers)}"] if made.by_outliers else []
     lines += [f"warning: {NNC_FLAGS.in_flags(joined_line(made.joined))}"] if made.joined else []
     lines += [] if made.scaled is None else [f"note: {scaled_line(made.scaled)}"]
+    lines += [f"warning: {float8_line(made.float8)}"] if made.float8 else []
     data = {
         "quality_db": made.quality_db,
         "weak_db": dict(made.weak_db),
         "exact_outliers": list(made.by_outliers),
         "local_scaling": list(made.scaled or ()),
+        "exact_float8": list(made.float8),
     }
     return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 

@@ -120,6 +120,6 @@ def _codes_of_words(name: str) -> NDArray[np.uint8]:
     codes = np.where(np.isnan(words), np.flatnonzero(np.isnan(table))[0], codes | is_minus.astype(np.int64) << 7)
     is_odd = ~np.isfinite(table)
     codes[own[is_odd]] = np.flatnonzero(is_odd)
-    found = codes.astype(np.uint8)
+    found: NDArray[np.uint8] = codes.astype(np.uint8)
     found.flags.writeable = False
     return found

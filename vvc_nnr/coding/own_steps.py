@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from vvc_nnr.bitstream.float8 import FLOAT8
 from vvc_nnr.bitstream.number_formats import (
     Array,
     FloatBits,
@@ -218,7 +219,7 @@ def _offsets_db(
 
 
 def _is_quantised(name: str, array: Array | FloatBits) -> bool:
-    return len(shape_of(array)) > 1 and number_format_of(name, array) in ("int8", "uint8")
+    return len(shape_of(array)) > 1 and number_format_of(name, array) in ("int8", "uint8", *FLOAT8)
 
 
 def _spread(array: Array | FloatBits, rule: Rule | None) -> Spread | None:
@@ -265,6 +266,7 @@ class CodedNetwork:
         joined: Tensors of few different values of which two come out alike.
         more_bytes: What tensors of few different values take more, so that none is lost; the budget is for the others.
         scaled: Tensors whose rows have scales, which other decoders may give apart; None: not asked for.
+        float8: Tensors of float8 that are exact although an option says what floats may lose.
     """
 
     data: bytes
@@ -277,6 +279,7 @@ class CodedNetwork:
     joined: tuple[str, ...] = ()
     more_bytes: int = 0
     scaled: tuple[str, ...] | None = None
+    float8: tuple[str, ...] = ()
 
     @property
     def growth_bytes(self) -> int:
@@ -319,6 +322,7 @@ def warn_of(coded: CodedNetwork) -> None:
         outliers_line(coded.by_outliers) if coded.by_outliers else "",
         joined_line(coded.joined) if coded.joined else "",
         "" if coded.scaled is None else scaled_line(coded.scaled),
+        float8_line(coded.float8) if coded.float8 else "",
         growth_line(coded) if coded.growth_bytes else "",
     ]
     for line in filter(None, lines):
@@ -328,6 +332,16 @@ def warn_of(coded: CodedNetwork) -> None:
 def growth_line(coded: CodedNetwork) -> str:
     """What is said of a stream that is larger than its input."""
     return f"{coded.growth_bytes} bytes larger than the input, of {coded.input_bytes} bytes"
+
+
+def float8_line(names: Sequence[str]) -> str:
+    """What is said of tensors that are exact whatever an option says, and what to do."""
+    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"{len(names)} tensors of float8 are exact, whatever step, quality or size is given: {named}{more}; to "
+        "quantise them make them float16 or float32 first"
+    )
 
 
 def scaled_line(names: Sequence[str]) -> str:
