@@ -3,8 +3,8 @@
     python benchmarks/lossless.py NETWORK... [--json out.json]
 
 Each network is coded with its floats as float32, float16, bfloat16 and float8, where tensors are scaled so that their
-largest value is the format's. zstd (`pip install zstandard`) and zipnn (`pip install zipnn`) are measured where they are
-installed. Speeds count the time of the processor.
+largest value is the format's. zstd (`pip install zstandard`) and zipnn (`pip install zipnn`) are measured where they
+are installed. Speeds count the time of the processor.
 """
 
 from __future__ import annotations

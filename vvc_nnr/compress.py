@@ -87,7 +87,8 @@ def compress(
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
     Integers, bools and float8 come back as they are, other floats quantised by the rule of their role and in their
-    number format. A stream that is larger than the file that is given, or than a safetensors file of the tensors, is told by a warning.
+    number format. A stream that is larger than the file that is given, or than a safetensors file of the tensors, is
+    told by a warning.
     `CompressOptions` has the options in full.
 
     Args:

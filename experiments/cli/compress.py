@@ -13,7 +13,14 @@ from tqdm import tqdm
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
-from vvc_nnr.bitstream.number_formats import FloatBits, NamedArrays, is_float, itemsize_of, number_format_of, shape_of
+from vvc_nnr.bitstream.number_formats import (
+    FloatBits,
+    NamedArrays,
+    itemsize_of,
+    may_lose,
+    number_format_of,
+    shape_of,
+)
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import (
@@ -638,7 +645,7 @@ def _sizes_of_constants(network: NetworkArrays, options: CompressOptions) -> dic
     return {
         name: itemsize_of(array) * math.prod(shape_of(array))
         for name, array in network.arrays.items()
-        if roles[name].role is Role.CONSTANT and is_float(number_format_of(name, array))
+        if roles[name].role is Role.CONSTANT and may_lose(number_format_of(name, array))
     }
 
 

@@ -14,7 +14,9 @@ import torch
 from vvc_nnr import (
     BaseState,
     BitstreamError,
+    Calibration,
     InputError,
+    Sample,
     apply_update,
     compress,
     compress_update,
@@ -245,3 +247,16 @@ def test_safetensors_names(tmp_path: Path) -> None:
     header = data[8 : 8 + n_bytes]
     for dtype in (b"F8_E4M3", b"F8_E4M3FNUZ", b"F8_E5M2", b"F8_E5M2FNUZ", b"F8_E8M0"):
         assert b'"dtype":"%s"' % dtype in header
+
+
+def test_calibration_leaves_it_exact() -> None:
+    layers = [torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.Conv2d(4, 2, 3, padding=1)]
+    pictures = [torch.rand(1, 2, 12, 12, generator=torch.Generator().manual_seed(n)) for n in range(4)]
+    module = torch.nn.Sequential(*layers)
+    narrow = layers[1].weight.detach().to(torch.float8_e4m3fn)
+    layers[1].weight.data = narrow.float()
+    samples = [Sample(picture, module(picture).detach()) for picture in pictures]
+    layers[1].weight = torch.nn.Parameter(narrow, requires_grad=False)
+    data = compress(module, calibration=Calibration(samples[:2], samples[2:]), max_loss_db=0.5)
+    np.testing.assert_array_equal(decompress(data)["1.weight"], narrow.float().numpy())
+    assert {tensor.name: tensor for tensor in inspect(data).tensors}["1.weight"].payload_type != "FLOAT"
