@@ -27,6 +27,7 @@ from vvc_nnr import (
 from vvc_nnr.bitstream.float8 import FLOAT8, nearest_codes, values_of_codes
 from vvc_nnr.bitstream.manifest import find_ties
 from vvc_nnr.bitstream.number_formats import FloatBits, from_float32, in_format, nearest_in_format
+from vvc_nnr.bitstream.packing import lzma_bytes
 from vvc_nnr.coding.exact_forms import bits_of_form, exact_form
 from vvc_nnr.coding.update import CompressOptions
 from vvc_nnr.model.torch import as_torch
@@ -145,6 +146,16 @@ def test_lossless_takes_less_than_its_bits(name: str, most_bits: float) -> None:
     assert form.integers is not None
     bits = bits_of_form("split", form.raw, form.integers, name, values.size)
     np.testing.assert_array_equal(bits.reshape(weight.bits.shape), weight.bits)
+
+
+def test_lzma_follows_the_exponents_of_neighbours() -> None:
+    rng = np.random.default_rng(4)
+    values = rng.normal(0, 1, (256, 128)) * np.exp2(rng.normal(0, 2, (256, 1)))
+    bits = nearest_codes(values.astype(np.float32), "float8_e4m3fn").reshape(-1)
+    form = exact_form(bits, "lzma", "float8_e4m3fn")
+    assert form is not None
+    assert len(form.raw) < len(lzma_bytes(bits.tobytes())) - 100
+    np.testing.assert_array_equal(bits_of_form("lzma", form.raw, CODES, "float8_e4m3fn", bits.size), bits)
 
 
 def test_a_step_for_it_is_refused_or_told(caplog: pytest.LogCaptureFixture) -> None:
