@@ -2,8 +2,9 @@
 
     python benchmarks/lossless.py NETWORK... [--json out.json]
 
-Each network is coded as it is, and with its floats as float32, float16 and bfloat16. zstd (`pip install zstandard`) and
-zipnn (`pip install zipnn`) are measured where they are installed. Speeds count the time of the processor.
+Each network is coded with its floats as float32, float16, bfloat16 and float8, where tensors are scaled so that their
+largest value is the format's. zstd (`pip install zstandard`) and zipnn (`pip install zipnn`) are measured where they
+are installed. Speeds count the time of the processor.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, exact_float32
+from vvc_nnr.bitstream.float8 import FLOAT8
+from vvc_nnr.bitstream.number_formats import (
+    BITS_DTYPES,
+    NamedArrays,
+    exact_float32,
+    is_float,
+    nearest_in_format,
+    number_format_of,
+    plain_array,
+)
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.compress import decompress
 from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
@@ -28,7 +38,8 @@ from vvc_nnr.files import AtomicFile
 from vvc_nnr.network_file import plain_bytes, read_arrays
 from vvc_nnr.options import CompressOptions
 
-FORMATS = ("float32", "float16", "bfloat16")
+FORMATS = ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+LARGEST = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +71,14 @@ def as_format(arrays: NamedArrays, number_format: str) -> NamedArrays:
 
 
 def _converted(array: Any, number_format: str) -> Any:
-    is_float = isinstance(array, Bfloat16Bits) or array.dtype.kind == "f"
-    if not is_float:
+    if not is_float(number_format_of("", array)):
         return array
     values = exact_float32(array)
     plain = np.asarray(array, np.float32) if values is None else values
-    if number_format == "bfloat16":
-        return Bfloat16Bits((plain.view(np.uint32) >> 16).astype(np.uint16))
+    if number_format in FLOAT8 and plain.size:
+        plain = plain * np.float32(LARGEST[number_format] / (np.abs(plain).max() or 1))  # as checkpoints scale tensors
+    if number_format in BITS_DTYPES:
+        return nearest_in_format(plain, number_format)
     return plain.astype(number_format)
 
 
@@ -94,7 +106,7 @@ def rows(path: Path, number_format: str) -> Iterator[LosslessRow]:
     coded, encode_s = _timed(lambda: compress_arrays(arrays, options))
     _, decode_s = _timed(lambda: decompress(coded, n_threads=1))
     yield LosslessRow(path.name, number_format, "vvc_nnr", n_bytes, len(coded), encode_s, decode_s)
-    data = b"".join((a.bits if isinstance(a, Bfloat16Bits) else a).tobytes() for a in arrays.values())
+    data = b"".join(plain_array(a).tobytes() for a in arrays.values())
     for name, encode, decode in coders(number_format):
         other, encode_s = _timed(lambda encode=encode: encode(data))  # type: ignore[misc]
         again, decode_s = _timed(lambda decode=decode, other=other: decode(other))  # type: ignore[misc]

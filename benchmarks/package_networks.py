@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.number_formats import FloatBits, NamedArrays
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.compress import compress
 from vvc_nnr.model.onnx import every_tensor, put_together, read_onnx
@@ -98,7 +98,7 @@ class Network:
     @property
     def floats(self) -> NamedArrays:
         """Its float tensors; none is bfloat16."""
-        plain = {name: array for name, array in self.arrays.items() if not isinstance(array, Bfloat16Bits)}
+        plain = {name: array for name, array in self.arrays.items() if not isinstance(array, FloatBits)}
         return {name: array for name, array in plain.items() if array.dtype.kind == "f" and array.size}
 
     @property
@@ -196,7 +196,7 @@ def run_onnx(model: bytes | str, inputs: Sequence[Any]) -> Outputs:
 
 
 def _like(values: NDArray[Any], array: Any) -> Any:
-    if values is array or isinstance(array, Bfloat16Bits):
+    if values is array or isinstance(array, FloatBits):
         return array
     return np.asarray(values).astype(array.dtype).reshape(array.shape)
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.number_formats import FloatBits, NamedArrays
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.files import check_regular_file, naming, read_bytes, text_of_name
@@ -370,7 +370,7 @@ def _inloop_network(coded: NetworkArrays, where: str) -> InLoopNetwork:
 
 def with_arrays(network: _Module, arrays: NamedArrays, where: str) -> _Module:
     """A copy of a filter with the tensors of a file, as an update has changed them; raises as `with_tensors`."""
-    own = {name: np.asarray(array) for name, array in arrays.items() if not isinstance(array, Bfloat16Bits)}
+    own = {name: np.asarray(array) for name, array in arrays.items() if not isinstance(array, FloatBits)}
     return with_tensors(network, own, where, frozenset(own) - network.state_dict().keys())
 
 

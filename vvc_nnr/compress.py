@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.manifest import with_ties
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, float32_of_bfloat16
+from vvc_nnr.bitstream.number_formats import Array, NamedArrays, numpy_values
 from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import compress_arrays
@@ -86,8 +86,9 @@ def compress(
 ) -> bytes:
     """A coded stream that any decoder of the standard reads, with a manifest for this one.
 
-    Integers and bools come back as they are, floats quantised by the rule of their role and in their number format. A
-    stream that is larger than the file that is given, or than a safetensors file of the tensors, is told by a warning.
+    Integers, bools and float8 come back as they are, other floats quantised by the rule of their role and in their
+    number format. A stream that is larger than the file that is given, or than a safetensors file of the tensors, is
+    told by a warning.
     `CompressOptions` has the options in full.
 
     Args:
@@ -253,7 +254,7 @@ def load_file(
     max_elements: int | None = None,
     n_threads: int | None = None,
 ) -> dict[str, Array]:
-    """The tensors of a network file of any kind by name, in its order; bfloat16 as float32.
+    """The tensors of a network file of any kind by name, in its order; bfloat16 and float8 as float32.
 
     Kinds are told by the file's content: .nnc, safetensors and an index of such shards, checkpoints of torch (whatever
     their suffix) and an index of them, ONNX, .npz, and with their packages HDF5 (h5py) and GGUF (gguf).
@@ -271,10 +272,7 @@ def load_file(
         UnsupportedError: If it holds something that this package does not read.
     """
     network = read_arrays(path, key=key, strip_prefix=strip_prefix, max_elements=max_elements, n_threads=n_threads)
-    return {
-        name: float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
-        for name, array in network.arrays.items()
-    }
+    return {name: numpy_values(array) for name, array in network.arrays.items()}
 
 
 def decompress_onnx(data: Source, *, max_elements: int | None = None, n_threads: int | None = None) -> Any:
@@ -320,7 +318,7 @@ def decompress(
     skip_unsupported: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
-    """The tensors of a coded stream by name, in its order; bfloat16 as float32.
+    """The tensors of a coded stream by name, in its order; bfloat16 and float8 as float32.
 
     Args:
         data: The stream, or the name of a file that holds it.

@@ -16,14 +16,14 @@ from typing import Any, Literal
 from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import (
     Array,
-    Bfloat16Bits,
+    FloatBits,
     NamedArrays,
-    bfloat16_bits,
     exact_float32,
+    in_format,
     itemsize_of,
     shape_of,
 )
-from vvc_nnr.bitstream.stream import Buffer, Stream, read_stream
+from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.files import HEAD_BYTES, check_no_pointer, is_stream, naming, open_input, read_bytes
@@ -371,7 +371,7 @@ def decoded_arrays(data: Buffer, max_elements: int | None, n_threads: int) -> Ne
     stream = read_stream(data)
     arrays = with_ties(decode_network(stream, max_elements, n_threads), stream.ties)
     metadata = dict(stream.manifest.metadata) if stream.manifest else {}
-    network = NetworkArrays(_with_bfloat16(arrays, stream), metadata, len(data), stream.graph)
+    network = NetworkArrays(_in_formats(arrays, stream.formats), metadata, len(data), stream.graph)
     if network.graph is None:
         return network
     from vvc_nnr.model.onnx import graph_roles
@@ -476,11 +476,10 @@ def plain_bytes(arrays: NamedArrays) -> int:
     return sum(sizes.values())
 
 
-def _with_bfloat16(arrays: Mapping[str, Array], stream: Stream) -> NamedArrays:
-    """The arrays with those that were bfloat16 as such again; tied ones stay one array."""
-    formats = stream.formats
-    narrow = {id(a): Bfloat16Bits(bfloat16_bits(a)) for name, a in arrays.items() if formats.get(name) == "bfloat16"}
-    return {name: narrow.get(id(array), array) for name, array in arrays.items()}
+def _in_formats(arrays: Mapping[str, Array], formats: Mapping[str, str]) -> NamedArrays:
+    """The arrays with those that were bfloat16 or float8 as such again; tied ones stay one array."""
+    found = {id(array): in_format(array, formats.get(name, "")) for name, array in arrays.items()}
+    return {name: found[id(array)] for name, array in arrays.items()}
 
 
 def read_network_file(path: Path | str, *, key: str | None = None, strip_prefix: str = "") -> StoredNetwork:
@@ -551,7 +550,7 @@ def lost_with_graph(graph: bytes) -> str:
     )
 
 
-def _stored(name: str, array: Array | Bfloat16Bits) -> Tensor:
-    plain = exact_float32(array) if isinstance(array, Bfloat16Bits) else array
-    assert plain is not None  # every bfloat16 is a float32
+def _stored(name: str, array: Array | FloatBits) -> Tensor:
+    plain = exact_float32(array) if isinstance(array, FloatBits) else array
+    assert plain is not None  # every bfloat16 and float8 is a float32
     return as_stored_float(name, plain, UnsupportedError) if plain.dtype.kind == "f" else plain

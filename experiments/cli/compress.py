@@ -13,11 +13,19 @@ from tqdm import tqdm
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, NamedArrays, itemsize_of, number_format_of, shape_of
+from vvc_nnr.bitstream.number_formats import (
+    FloatBits,
+    NamedArrays,
+    itemsize_of,
+    may_lose,
+    number_format_of,
+    shape_of,
+)
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import (
     CodedNetwork,
+    float8_line,
     growth_line,
     joined_line,
     outliers_line,
@@ -506,7 +514,7 @@ def _tell(line: str) -> None:
 def _sizes(
     output: Path,
     method: str,
-    arrays: Mapping[str, Tensor | Bfloat16Bits],
+    arrays: Mapping[str, Tensor | FloatBits],
     metadata: Mapping[str, str],
     n_bytes: int,
 ) -> Outcome:
@@ -561,11 +569,13 @@ def _with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
     lines += [f"warning: {outliers_line(made.by_outliers)}"] if made.by_outliers else []
     lines += [f"warning: {NNC_FLAGS.in_flags(joined_line(made.joined))}"] if made.joined else []
     lines += [] if made.scaled is None else [f"note: {scaled_line(made.scaled)}"]
+    lines += [f"warning: {float8_line(made.float8)}"] if made.float8 else []
     data = {
         "quality_db": made.quality_db,
         "weak_db": dict(made.weak_db),
         "exact_outliers": list(made.by_outliers),
         "local_scaling": list(made.scaled or ()),
+        "exact_float8": list(made.float8),
     }
     return Outcome("\n".join([outcome.text, *lines]), outcome.data | data)
 
@@ -635,7 +645,7 @@ def _sizes_of_constants(network: NetworkArrays, options: CompressOptions) -> dic
     return {
         name: itemsize_of(array) * math.prod(shape_of(array))
         for name, array in network.arrays.items()
-        if roles[name].role is Role.CONSTANT and number_format_of(name, array).startswith(("float", "bfloat"))
+        if roles[name].role is Role.CONSTANT and may_lose(number_format_of(name, array))
     }
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from tyro.conf import Positional, UseAppendAction
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, number_format_of
+from vvc_nnr.bitstream.number_formats import Array, FloatBits, itemsize_of, number_format_of, numpy_values
 from vvc_nnr.codec.sei import SUFFIXES, standard_of
 from vvc_nnr.coding.encoder import expected_snrs_db
 from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
@@ -22,7 +22,7 @@ from vvc_nnr.experiments.cli.kinds import door, named, one_for_each
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
-from vvc_nnr.model.container import float32_size
+from vvc_nnr.model.container import FLOAT_DTYPES, NAMES_OF_BITS, float32_size
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
@@ -208,7 +208,7 @@ def _cells(tensor: StoredTensor, role: TensorRole | None, expected_db: float | N
 
 def _words(role: TensorRole, tensor: StoredTensor) -> str:
     """How a tensor of a role is coded, in a few words."""
-    if "F" not in tensor.dtype:
+    if tensor.dtype not in FLOAT_DTYPES:
         return "exact"
     rule = RULES[role.role]
     return _STEP_WORDS[rule.step] + (", never zero" if rule.keeps_sign else "")
@@ -219,21 +219,18 @@ def _json(tensor: StoredTensor, role: TensorRole | None, expected_db: float | No
     return asdict(tensor) | {"shape": list(tensor.shape)} | told
 
 
-def _described(name: str, array: Array | Bfloat16Bits) -> StoredTensor:
+def _described(name: str, array: Array | FloatBits) -> StoredTensor:
     """A tensor of a file of another kind, in the words of safetensors."""
     number_format = number_format_of(name, array)
-    plain: Array = (
-        (array.bits.astype(np.uint32) << 16).view(np.float32) if isinstance(array, Bfloat16Bits) else np.asarray(array)
-    )
-    bits = 16 if isinstance(array, Bfloat16Bits) else 8 * plain.dtype.itemsize
-    dtype = "BOOL" if number_format == "bool" else _short(number_format)
+    plain, bits = np.asarray(numpy_values(array)), 8 * itemsize_of(array)
+    dtype = "BOOL" if number_format == "bool" else NAMES_OF_BITS.get(number_format) or _short(number_format)
     with np.errstate(invalid="ignore"):
         ends = (float(plain.min()), float(plain.max())) if plain.size else (None, None)
     return StoredTensor(name, plain.shape, dtype, bits, plain.size * bits // 8, *ends)
 
 
 def _short(number_format: str) -> str:
-    return number_format.upper().replace("BFLOAT", "BF").replace("FLOAT", "F").replace("UINT", "U").replace("INT", "I")
+    return number_format.upper().replace("FLOAT", "F").replace("UINT", "U").replace("INT", "I")
 
 
 def note_on(path: Path) -> str:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, shape_of
+from vvc_nnr.bitstream.number_formats import FloatBits, shape_of
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.provenance import IMAGE_AVERAGING, IMAGE_RATE, Conventions, Provenance
 from vvc_nnr.experiments.records.rows import ZooCoding, ZooRow
@@ -326,7 +326,7 @@ def _coded(row: Row, coding: ZooCoding, subject: Subject, options: ZooOptions) -
         assert subject.module is not None
         assert coding.max_loss_db is not None
         return code_by_pictures(subject.module, row.calibration(options.folder), coding.max_loss_db)
-    arrays = {name: array for name, array in subject.arrays.items() if not isinstance(array, Bfloat16Bits)}
+    arrays = {name: array for name, array in subject.arrays.items() if not isinstance(array, FloatBits)}
     assert len(arrays) == len(subject.arrays)  # no network of the zoo has bfloat16
     if coding.method == "nncodec":
         return code_with_peer(options.peer, arrays, {"qp": coding.qp})

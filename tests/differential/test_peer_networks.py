@@ -14,8 +14,10 @@ import pytest
 from peer import Peer
 
 from vvc_nnr.bitstream.graph import Graph
-from vvc_nnr.bitstream.number_formats import coded_shape
+from vvc_nnr.bitstream.number_formats import FloatBits, coded_shape, nearest_in_format
+from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.encoder import compress_arrays
+from vvc_nnr.coding.exact_forms import bits_of_form
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.options import CompressOptions
@@ -92,6 +94,22 @@ def test_any_state_dict_decodes_alike(peer: Peer) -> None:
                 assert np.array_equal(found.astype(np.int64).reshape(array.shape), array.astype(np.int64))
                 n_tensors += 1
     assert n_tensors > N_CASES
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2"])
+def test_float8_is_exponents_and_raw_words(peer: Peer, name: str) -> None:
+    values = np.random.default_rng(3).normal(0, 60, (64, 96)).astype(np.float32)
+    weight = nearest_in_format(values, name)
+    assert isinstance(weight, FloatBits)
+    data = compress({"w": weight, "b": values[0]})
+    theirs, _ = peer.decompress(data)
+    (tensor, *_) = read_stream(data).tensors
+    assert tensor.raw is not None
+    assert tensor.raw[0] == "split"
+    (words,) = (theirs[other] for other in theirs if other not in ("w", "b"))
+    raw = words.astype("<f4").tobytes()[: len(tensor.raw[1])]
+    bits = bits_of_form("split", raw, theirs["w"].astype(np.int32), name, values.size)
+    np.testing.assert_array_equal(bits.reshape(values.shape), weight.bits)
 
 
 def test_a_graph_in_the_manifest_is_passed_over(peer: Peer) -> None:

@@ -83,12 +83,38 @@ def read_items(data: bytes) -> tuple[list[Item], dict[str, Any]]:
 
 
 def values_as_they_are(item: Item, unit: Unit) -> Any:
-    """A tensor of the form `=`; bfloat16 as float32."""
+    """A tensor of the form `=`; bfloat16 and float8 as float32."""
     assert unit.kind == RAW_FLOAT
     assert item.shape is not None
-    is_bfloat16 = item.number_format == "bfloat16"
-    dtype = np.dtype("<u2" if is_bfloat16 else item.number_format)
+    is_bfloat16, is_float8 = item.number_format == "bfloat16", item.number_format in FLOAT8
+    dtype = np.dtype("u1" if is_float8 else "<u2" if is_bfloat16 else item.number_format)
     n = math.prod(item.shape)
     assert len(unit.payload) == -(-n * dtype.itemsize // 4) * 4
     values = np.frombuffer(unit.payload, dtype, n).reshape(item.shape)
+    if is_float8:
+        table = np.array([float8_value(item.number_format, code) for code in range(256)], "<f4")
+        return table[values]
     return (values.astype("<u4") << 16).view("<f4") if is_bfloat16 else values
+
+
+FLOAT8 = {
+    name: (*(int(n) for n in parts.split(", ")), int(bias), odd)
+    for name, parts, bias, odd in re.findall(
+        r"^\| (float8_\w+) \| ([0-9], [0-9], [0-9]) \| ([0-9]+) \| (.*) \|$", SECTION, re.MULTILINE
+    )
+}
+
+
+def float8_value(number_format: str, code: int) -> float:
+    """What the bits of a float8 stand for, by the document's table."""
+    n_sign, n_exponent, n_mantissa, bias, odd = FLOAT8[number_format]
+    for codes, what in re.findall(r"((?:`..`(?: to |, )?)+): (\w+)", odd):
+        ends = [[int(end, 16) for end in re.findall("`(..)`", part)] for part in codes.split(", ")]
+        if any(part[0] <= code <= part[-1] for part in ends):
+            return math.nan if what == "NaN" else math.inf * (1 - 2 * (code >> 7))
+    sign = -1 if n_sign and code >> 7 else 1
+    exponent, mantissa = code >> n_mantissa & (1 << n_exponent) - 1, code & (1 << n_mantissa) - 1
+    if n_mantissa == 0:
+        return 2.0 ** (exponent - bias)
+    whole = mantissa + (1 << n_mantissa) * (exponent > 0)
+    return sign * whole * 2.0 ** (max(exponent, 1) - bias - n_mantissa)

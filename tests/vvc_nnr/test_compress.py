@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, bfloat16_bits
+from vvc_nnr.bitstream.number_formats import FloatBits, in_format
 from vvc_nnr.bitstream.qp import qp_limits, qp_of_step, step_size
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.decoder import _split_tensors
@@ -259,8 +259,8 @@ def test_huge_and_tiny_values() -> None:
 
 def test_bfloat16_keeps_to_its_grid() -> None:
     values = laplacian((6, 7))
-    coarse = Bfloat16Bits(bfloat16_bits(values))
-    data = compress({"w": coarse, "huge": Bfloat16Bits(np.array([0x7F00], np.uint16))}, qp=-60)
+    coarse = in_format(values, "bfloat16")
+    data = compress({"w": coarse, "huge": FloatBits(np.array([0x7F00], np.uint16), "bfloat16")}, qp=-60)
     found = decompress(data)
     assert found["w"].dtype == np.float32
     assert not (found["w"].view(np.uint32) & 0xFFFF).any()

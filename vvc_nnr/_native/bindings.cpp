@@ -216,6 +216,7 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("empty_rows", &empty_rows);
   m.def("small_rows", &small_rows);
   m.def("round_with_feedback", &round_with_feedback);
+  m.def("split_floats", &split_floats_of<uint8_t>);
   m.def("split_floats", &split_floats_of<uint16_t>);
   m.def("split_floats", &split_floats_of<uint32_t>);
   m.def("split_floats", &split_floats_of<uint64_t>);

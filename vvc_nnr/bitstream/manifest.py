@@ -57,8 +57,9 @@ from vvc_nnr.bitstream.number_formats import (
     NUMBER_FORMATS,
     VALUES_SUFFIX,
     Array,
-    Bfloat16Bits,
+    FloatBits,
     NamedArrays,
+    plain_array,
 )
 from vvc_nnr.bitstream.packing import Packing
 from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
@@ -85,10 +86,11 @@ def find_ties(arrays: NamedArrays) -> tuple[Tie, ...]:
     first: dict[object, str] = {}
     ties: list[Tie] = []
     for place, (name, array) in enumerate(arrays.items()):
-        plain = array.bits if isinstance(array, Bfloat16Bits) else array
+        plain = plain_array(array)
         if not plain.size:
             continue
-        key = (plain.__array_interface__["data"][0], plain.shape, plain.strides, plain.dtype, type(array))
+        kind = array.number_format if isinstance(array, FloatBits) else None
+        key = (plain.__array_interface__["data"][0], plain.shape, plain.strides, plain.dtype, kind)
         source = first.setdefault(key, name)
         if source != name:
             ties.append(Tie(place, name, source))
@@ -140,12 +142,17 @@ LETTERS = {
     "bfloat16": "g",
     "float32": "f",
     "float64": "d",
+    "float8_e4m3fn": "m",
+    "float8_e4m3fnuz": "M",
+    "float8_e5m2": "n",
+    "float8_e5m2fnuz": "N",
+    "float8_e8m0fnu": "x",
 }
-"""Number formats as letters, those of Python's module struct; and one for bfloat16."""
+"""Number formats as letters, those of Python's module struct; and others for bfloat16 and float8."""
 _FORMATS = {letter: name for name, letter in LETTERS.items()}
 _SUFFIXES = {"": "", "*": BITS_SUFFIX, "=": VALUES_SUFFIX}
 _ITEM = re.compile(
-    r"(?:(?P<letter>[?bBhHiIqQegfd])(?P<suffix>[*=]?)|-)(?P<count>[0-9]{0,18})"
+    r"(?:(?P<letter>[?bBhHiIqQegfdmMnNx])(?P<suffix>[*=]?)|-)(?P<count>[0-9]{0,18})"
     r"(?:\((?P<shape>(?:[0-9]{1,18}(?:,[0-9]{1,18})*)?)\))?(?P<wide>\+?)(?::(?P<kind>[spblo])(?P<n_bytes>[0-9]{1,18}))?"
 )
 

@@ -17,16 +17,26 @@ _ZERO = "\x80".encode()
 _GROUP_BITS = 7
 
 
-def lzma_bytes(plain: bytes) -> bytes:
-    """Bytes by LZMA2, without the container of an .xz file."""
-    return min((lzma.compress(plain, lzma.FORMAT_RAW, filters=[each]) for each in _filters(len(plain))), key=len)
+def lzma_bytes(plain: bytes, *, of_bytes: bool = False) -> bytes:
+    """Bytes by LZMA2, without the container of an .xz file.
+
+    Args:
+        plain: The bytes.
+        of_bytes: They are values of one byte, neither text nor words of several.
+    """
+    ways = _WAYS_OF_BYTES if of_bytes else _WAYS
+    return min((lzma.compress(plain, lzma.FORMAT_RAW, filters=[_filter(len(plain)) | way]) for way in ways), key=len)
 
 
-def _filters(n_bytes: int) -> list[dict[str, int]]:
-    """Ways to compress, for texts and for words of four bytes; the first decompresses both."""
+# Ways to compress: texts, words of four bytes; values that follow their neighbours' upper bits, and others. The bytes
+# themselves say which it was.
+_WAYS: tuple[dict[str, int], ...] = ({}, {"lc": 0, "lp": 2, "pb": 2})
+_WAYS_OF_BYTES = ({"lc": 4, "lp": 0, "pb": 0}, {"lc": 0, "lp": 0, "pb": 0})
+
+
+def _filter(n_bytes: int) -> dict[str, int]:
     size = min(max(n_bytes, _MIN_DICTIONARY_BYTES), _MAX_DICTIONARY_BYTES)
-    plain = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": size}
-    return [plain, plain | {"lc": 0, "lp": 2, "pb": 2}]
+    return {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": size}
 
 
 def packed(plain: bytes) -> tuple[bytes, Packing]:
@@ -52,7 +62,7 @@ def unpacked(data: bytes | memoryview, packing: Packing, n_bytes: int, field: st
 
 
 def _lzma_decoder(n_bytes: int) -> lzma.LZMADecompressor:
-    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters(n_bytes)[:1])
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[_filter(n_bytes)])
 
 
 def as_text(data: bytes) -> bytes:

@@ -27,7 +27,15 @@ from torch import nn
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.manifest import Tie, find_ties, with_ties
-from vvc_nnr.bitstream.number_formats import NamedArrays, as_float32, coded_shape, itemsize_of, shape_of
+from vvc_nnr.bitstream.number_formats import (
+    NamedArrays,
+    as_float32,
+    coded_shape,
+    itemsize_of,
+    may_lose,
+    number_format_of,
+    shape_of,
+)
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.calibrate.allocation import (
@@ -123,7 +131,7 @@ def prepare(
     layers = [
         layer
         for layer in find_layers(original, calibration.run, calibration.fitted[0].inputs)
-        if layer.weight_name not in options.qp_per_tensor
+        if layer.weight_name not in options.qp_per_tensor and _may_lose(layer.weight_name, arrays)
     ]
     if not layers:
         raise InputError(
@@ -147,6 +155,11 @@ def prepare(
     return CalibratedCoder(
         original, arrays, roles, ties, rules, calibration, meter, felt, gradients, options, metadata, seed
     )
+
+
+def _may_lose(name: str, arrays: NamedArrays) -> bool:
+    """Whether a weight is not exact for its number format; one that is not in the state is for others to refuse."""
+    return name not in arrays or may_lose(number_format_of(name, arrays[name]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from vvc_nnr.bitstream.data_unit import DataUnit, PartKind, PayloadType, UnitPart
 from vvc_nnr.bitstream.number_formats import (
     BITS_SUFFIX,
-    FLOAT64_BITS,
     VALUES_SUFFIX,
     Array,
+    dtype_of,
     from_bits,
     from_float32,
     from_int32,
@@ -262,10 +262,6 @@ def restored(tensor: CodedTensor, halves: tuple[Array, ...]) -> Array:
         own = number_format.removesuffix(BITS_SUFFIX)
         return from_bits(bits_of_form(kind, raw, halves[0], own, math.prod(tensor.shape)), own).reshape(tensor.shape)
     if 0 in tensor.shape:
-        return np.empty(tensor.shape, _numpy_type(number_format))
+        return np.empty(tensor.shape, dtype_of(number_format))
     array = from_int32(halves, number_format) if is_integer else from_float32(halves[0], number_format)
     return array.reshape(tensor.shape)
-
-
-def _numpy_type(number_format: str) -> str:
-    return {FLOAT64_BITS: "float64", "bfloat16": "float32"}.get(number_format, number_format)

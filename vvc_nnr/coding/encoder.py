@@ -9,12 +9,10 @@ from dataclasses import replace
 from functools import cache
 from typing import TypeAlias
 
+from vvc_nnr.bitstream.float8 import FLOAT8
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.manifest import Manifest, RawPart, Tie, find_ties
-from vvc_nnr.bitstream.number_formats import (
-    NamedArrays,
-    shape_of,
-)
+from vvc_nnr.bitstream.number_formats import NamedArrays, number_format_of, shape_of
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.qp import MAX_QP_DENSITY, step_size
 from vvc_nnr.bitstream.stream import write_stream
@@ -109,6 +107,7 @@ def code_network(
         InputError: If an option, a name, a number format or a value cannot be coded, or a size cannot be kept.
     """
     options.check_names(arrays)
+    _check_named_steps(arrays, options)
     check_metadata(metadata or {})
     rules = tensor_rules(roles, arrays, options)
     ties = find_ties(arrays)
@@ -125,6 +124,9 @@ def code_network(
     shapes = [shape_of(array) for array in own.values()]
 
     names, known = list(jobs), KnownTensors()
+    float8 = tuple(name for name, job in jobs.items() if job.number_format in FLOAT8)
+    asked = (options.qp, options.bitdepth, options.quality, options.bits_per_weight, options.max_bytes)
+    is_lossy_asked = any(each is not None for each in asked)
     by_default = replace(options, local_scaling=False) == CompressOptions(
         n_threads=options.n_threads, search=options.search
     )
@@ -154,7 +156,8 @@ def code_network(
             for tried in (list(_within_raw_unit(each)) for each in (shorter, exact)):
                 whole = write_network(shapes, tried, mps, metadata=metadata, ties=ties, graph=graph)
                 units, data = (tried, whole) if len(whole) < len(data) else (units, data)
-        return coded_network(data, names, units, steps, told_bytes, may_scale=options.local_scaling)
+        found = coded_network(data, names, units, steps, told_bytes, may_scale=options.local_scaling)
+        return replace(found, float8=float8) if is_lossy_asked else found
 
     def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
         stepped = list(steps.qps)
@@ -182,6 +185,16 @@ def code_network(
     most = reference_bytes(own, graph.model if graph else None, thread_count(options.n_threads)) + texts
     held = Held(min(most, plain_bytes() or most), share, is_small(own))
     return code_by_spread(divided, rules, options, coded, size_bytes, held, sensitivities)
+
+
+def _check_named_steps(arrays: NamedArrays, options: CompressOptions) -> None:
+    """Raises InputError if a tensor of float8 is given a step."""
+    for name in options.qp_per_tensor:
+        number_format = number_format_of(name, arrays[name])
+        if number_format in FLOAT8:
+            raise InputError(
+                f"qp_per_tensor: {name!r} is {number_format}, which is always exact: take it away, or make it float16"
+            )
 
 
 def _may_use_more(found: CodedNetwork, limit_bytes: int, options: CompressOptions) -> bool:

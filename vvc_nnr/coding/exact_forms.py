@@ -32,8 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
+from vvc_nnr.bitstream.float8 import FLOAT8
 from vvc_nnr.bitstream.manifest import RawKind
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, from_bits, itemsize_of_format
+from vvc_nnr.bitstream.number_formats import Array, FloatBits, from_bits, itemsize_of_format, plain_array
 from vvc_nnr.bitstream.packing import lzma_bytes, unpacked
 from vvc_nnr.errors import BitstreamError
 
@@ -41,7 +42,7 @@ Bits: TypeAlias = NDArray[Any]
 
 # Mantissa bits of the floats that are split, by their names.
 MANTISSA_BITS = {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}
-DTYPES = {"float16": "u2", "bfloat16": "u2", "float32": "u4", "float64": "u8"}
+MANTISSA_BITS |= {name: layout.mantissa_bits for name, layout in FLOAT8.items() if layout.mantissa_bits}
 MAX_PALETTE = 1 << 12
 # So many different ones among few values are too many: of a whole palette used evenly, 906 of 1,024 would differ.
 _FEW, _MANY_OF_FEW = 1024, 1000
@@ -76,9 +77,9 @@ class ExactForm:
     raw: bytes
 
 
-def bits_of(array: Array | Bfloat16Bits) -> Bits:
+def bits_of(array: Array | FloatBits) -> Bits:
     """The values of a tensor as unsigned integers of their size, flat, in C order and native byte order."""
-    plain = array.bits if isinstance(array, Bfloat16Bits) else array
+    plain = plain_array(array)
     native = np.ascontiguousarray(plain, dtype=plain.dtype.newbyteorder("="))
     return native.reshape(-1).view(f"u{native.itemsize}")
 
@@ -92,9 +93,11 @@ def sampled(bits: Bits) -> Bits:
     return np.concatenate([bits[start : start + length] for start in starts])
 
 
-def values_of(bits: Bits, like: Array | Bfloat16Bits) -> Array | Bfloat16Bits:
+def values_of(bits: Bits, like: Array | FloatBits) -> Array | FloatBits:
     """Values of a tensor's number format from their bits, flat."""
-    return Bfloat16Bits(bits) if isinstance(like, Bfloat16Bits) else bits.view(like.dtype.newbyteorder("="))
+    if isinstance(like, FloatBits):
+        return FloatBits(bits, like.number_format)
+    return bits.view(like.dtype.newbyteorder("="))
 
 
 def estimated_bytes(form: ExactForm) -> float:
@@ -153,6 +156,8 @@ def bits_of_form(
     """
     itemsize = itemsize_of_format(number_format)
     if kind == "split":
+        if number_format not in MANTISSA_BITS:
+            raise _damaged(f"{number_format} has nothing to split")
         return joined_floats(integers.reshape(-1), raw, number_format)
     if kind == "palette":
         return looked_up(integers.reshape(-1), raw, itemsize)
@@ -164,7 +169,7 @@ def split_form(bits: Bits, float_format: str) -> ExactForm:
 
     Args:
         bits: What `bits_of` gives, one value or more.
-        float_format: "float16", "bfloat16", "float32" or "float64".
+        float_format: One of `MANTISSA_BITS`.
     """
     mantissa_bits = MANTISSA_BITS[float_format]
     layout = _Layout(8 * bits.itemsize, mantissa_bits)
@@ -198,7 +203,7 @@ def joined_floats(integers: NDArray[np.int32], raw: bytes | memoryview, float_fo
     if len(raw) < _SPLIT_HEAD.size:
         raise _damaged("its head is cut off")
     kept, zeros, centre = _SPLIT_HEAD.unpack_from(raw)
-    mantissa_bits, dtype = MANTISSA_BITS[float_format], np.dtype(DTYPES[float_format])
+    mantissa_bits, dtype = MANTISSA_BITS[float_format], np.dtype(f"u{itemsize_of_format(float_format)}")
     if kept > mantissa_bits or zeros > _SIGNED_ZEROS:
         raise _damaged("its head is none")
     skips_zeros, has_signs = zeros > 0, zeros == _SIGNED_ZEROS
@@ -376,7 +381,7 @@ def with_outliers(values: Array, raw: bytes | memoryview, number_format: str) ->
     """Decoded values with the outliers in their places.
 
     Args:
-        values: Of the number format; bfloat16 as float32.
+        values: Of the number format; bfloat16 and float8 as float32.
         raw: What `outliers_form` made.
         number_format: A float format.
 
@@ -401,7 +406,7 @@ def bytes_form(bits: Bits) -> ExactForm:
 
 def lzma_form(bits: Bits) -> ExactForm:
     """Values by LZMA."""
-    return ExactForm("lzma", None, lzma_bytes(_plain_bytes(bits)))
+    return ExactForm("lzma", None, lzma_bytes(_plain_bytes(bits), of_bytes=bits.itemsize == 1))
 
 
 def plain_values(raw: bytes | memoryview, kind: RawKind, n_values: int, itemsize: int) -> Bits:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
 from vvc_nnr.bitstream.data_unit import DataUnit, PartKind, PayloadType
-from vvc_nnr.bitstream.number_formats import BITS_OF, Array, Bfloat16Bits, NamedArrays, float32_of_bfloat16
+from vvc_nnr.bitstream.number_formats import BITS_OF, Array, NamedArrays, numpy_values
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, Stream, read_stream
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
 from vvc_nnr.coding.decoder import check_size, decode_tensor
@@ -290,7 +290,7 @@ def _error(tensor: CodedTensor, original: NamedArrays | None) -> tuple[float | N
     if original is None or tensor.name not in original or any(u.parent or u.has_product for u in tensor.data_units):
         return None, None
     was = original[tensor.name]
-    before = float32_of_bfloat16(was) if isinstance(was, Bfloat16Bits) else was
+    before = numpy_values(was)
     after: Array = decode_tensor(tensor)[tensor.name]
     if before.shape != after.shape:
         raise ShapeError(f"tensor {tensor.name!r}: shape {after.shape}, the original has {before.shape}")

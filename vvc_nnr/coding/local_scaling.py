@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
 from vvc_nnr.bitstream.number_formats import (
     Array,
-    Bfloat16Bits,
-    bfloat16_bits,
+    FloatBits,
     finite_float32,
+    may_lose,
+    nearest_in_format,
     number_format_of,
     shape_of,
 )
@@ -72,13 +73,13 @@ class LocalScaling:
             found: NDArray[np.float32] = values * self._columns(values.ndim)
         return found
 
-    def divided_as(self, array: Array | Bfloat16Bits) -> Array | Bfloat16Bits:
+    def divided_as(self, array: Array | FloatBits) -> Array | FloatBits:
         """A tensor of any float format with its rows divided, in that format: what its spread is measured of."""
         values = finite_float32(array)
         assert values is not None
         found = self.divided(values)
-        if isinstance(array, Bfloat16Bits):
-            return Bfloat16Bits(bfloat16_bits(found))
+        if isinstance(array, FloatBits):
+            return nearest_in_format(found, array.number_format)
         with np.errstate(over="ignore"):
             return found.astype(array.dtype)
 
@@ -107,7 +108,7 @@ def block_of(unit: DataUnit, scaling_name: str, *, dq_flag: bool) -> DataUnit:
 
 
 def local_scalings(
-    arrays: Mapping[str, Array | Bfloat16Bits],
+    arrays: Mapping[str, Array | FloatBits],
     rules: Mapping[str, Rule],
     options: CompressOptions,
     names: Mapping[str, Any],
@@ -142,11 +143,14 @@ def local_scalings(
     return found
 
 
-def _is_weight(name: str, array: Array | Bfloat16Bits, rule: Rule | None, options: CompressOptions) -> bool:
+def _is_weight(name: str, array: Array | FloatBits, rule: Rule | None, options: CompressOptions) -> bool:
     """Whether a tensor is a weight that is quantised, and whose rows are no matter of its role."""
     number_format = number_format_of(name, array)
-    is_float = number_format.startswith(("float", "bfloat"))
-    if len(shape_of(array)) < 2 or not is_float or (number_format == "float64" and options.float64 == "exact"):
+    if (
+        len(shape_of(array)) < 2
+        or not may_lose(number_format)
+        or (number_format == "float64" and options.float64 == "exact")
+    ):
         return False
     return rule is None or (rule.step == "qp" and not rule.of_smallest_slice)
 

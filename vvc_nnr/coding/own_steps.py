@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from vvc_nnr.bitstream.float8 import FLOAT8
 from vvc_nnr.bitstream.number_formats import (
     Array,
-    Bfloat16Bits,
+    FloatBits,
     NamedArrays,
     finite_float32,
+    may_lose,
     nearest_float32,
     number_format_of,
     shape_of,
@@ -162,7 +164,7 @@ def steps_at(
 
 
 def measured_spreads(
-    arrays: Mapping[str, Array | Bfloat16Bits],
+    arrays: Mapping[str, Array | FloatBits],
     rules: Mapping[str, Rule],
     options: CompressOptions,
 ) -> Spreads:
@@ -216,11 +218,11 @@ def _offsets_db(
     return found
 
 
-def _is_quantised(name: str, array: Array | Bfloat16Bits) -> bool:
-    return len(shape_of(array)) > 1 and number_format_of(name, array) in ("int8", "uint8")
+def _is_quantised(name: str, array: Array | FloatBits) -> bool:
+    return len(shape_of(array)) > 1 and number_format_of(name, array) in ("int8", "uint8", *FLOAT8)
 
 
-def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
+def _spread(array: Array | FloatBits, rule: Rule | None) -> Spread | None:
     values = finite_float32(array)
     if values is None and (odd := few_apart(nearest_float32(array))) is not None:
         values = np.where(odd, np.float32(0), nearest_float32(array))
@@ -234,11 +236,14 @@ def _spread(array: Array | Bfloat16Bits, rule: Rule | None) -> Spread | None:
     return replace(spread, candidate_db=less_spread_db(values, rule.candidate.of(values)))
 
 
-def _kind(name: str, array: Array | Bfloat16Bits, rule: Rule | None, options: CompressOptions) -> str:
-    """Where the step of a tensor comes from; "exact" of integers, empty tensors and what an option keeps exact."""
+def _kind(name: str, array: Array | FloatBits, rule: Rule | None, options: CompressOptions) -> str:
+    """Where the step of a tensor comes from; "exact" of empty ones and what its format or an option keeps exact."""
     shape, number_format = shape_of(array), number_format_of(name, array)
-    is_float = number_format.startswith(("float", "bfloat"))
-    if not math.prod(shape) or not is_float or (number_format == "float64" and options.float64 == "exact"):
+    if (
+        not math.prod(shape)
+        or not may_lose(number_format)
+        or (number_format == "float64" and options.float64 == "exact")
+    ):
         return "exact"
     if rule is None:
         return "qp" if len(shape) > 1 else "nonweight_qp"
@@ -261,6 +266,7 @@ class CodedNetwork:
         joined: Tensors of few different values of which two come out alike.
         more_bytes: What tensors of few different values take more, so that none is lost; the budget is for the others.
         scaled: Tensors whose rows have scales, which other decoders may give apart; None: not asked for.
+        float8: Tensors of float8 that are exact although an option says what floats may lose.
     """
 
     data: bytes
@@ -273,6 +279,7 @@ class CodedNetwork:
     joined: tuple[str, ...] = ()
     more_bytes: int = 0
     scaled: tuple[str, ...] | None = None
+    float8: tuple[str, ...] = ()
 
     @property
     def growth_bytes(self) -> int:
@@ -315,6 +322,7 @@ def warn_of(coded: CodedNetwork) -> None:
         outliers_line(coded.by_outliers) if coded.by_outliers else "",
         joined_line(coded.joined) if coded.joined else "",
         "" if coded.scaled is None else scaled_line(coded.scaled),
+        float8_line(coded.float8) if coded.float8 else "",
         growth_line(coded) if coded.growth_bytes else "",
     ]
     for line in filter(None, lines):
@@ -324,6 +332,16 @@ def warn_of(coded: CodedNetwork) -> None:
 def growth_line(coded: CodedNetwork) -> str:
     """What is said of a stream that is larger than its input."""
     return f"{coded.growth_bytes} bytes larger than the input, of {coded.input_bytes} bytes"
+
+
+def float8_line(names: Sequence[str]) -> str:
+    """What is said of tensors that are exact whatever an option says, and what to do."""
+    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (
+        f"{len(names)} tensors of float8 are exact, whatever step, quality or size is given: {named}{more}; to "
+        "quantise them make them float16 or float32 first"
+    )
 
 
 def scaled_line(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vvc_nnr.bitstream.data_unit import DataUnit, NodeId
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, number_format_of, shape_of
+from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays, may_lose, number_format_of, shape_of
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet, ParameterSets
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_unit, write_units
 from vvc_nnr.coding.exact_forms import bits_of
@@ -65,7 +65,7 @@ def reference_bytes(arrays: NamedArrays, graph: bytes | None, n_threads: int = 1
         Bytes; names beyond their first COUNTED_LETTERS letters are not among them, but in small networks.
     """
     n_letters = None if is_small(arrays) else COUNTED_LETTERS
-    floats = {name: array for name, array in arrays.items() if _is_float(name, array)}
+    floats = {name: array for name, array in arrays.items() if _is_coded(name, array)}
     options = CompressOptions(qp=DEFAULT_QP, lambda_rd=0.0, scan_order=0, roles="off", n_threads=1)
     sets = ParameterSets(1, ModelParameterSet())
     names = list(floats)
@@ -84,15 +84,15 @@ def reference_bytes(arrays: NamedArrays, graph: bytes | None, n_threads: int = 1
     return n_bytes + _rest_bytes({name: array for name, array in arrays.items() if name not in floats}, graph)
 
 
-def _is_float(name: str, array: Array | Bfloat16Bits) -> bool:
-    return number_format_of(name, array).startswith(("float", "bfloat")) and math.prod(shape_of(array)) > 0
+def _is_coded(name: str, array: Array | FloatBits) -> bool:
+    return may_lose(number_format_of(name, array)) and math.prod(shape_of(array)) > 0
 
 
 def _units_bytes(units: Sequence[DataUnit], sets: ParameterSets) -> int:
     return sum(len(piece) for unit in units for piece in write_unit(unit, sets))
 
 
-def _rest_bytes(others: Mapping[str, Array | Bfloat16Bits], graph: bytes | None) -> int:
-    """Integers, and the graph, deflated."""
+def _rest_bytes(others: Mapping[str, Array | FloatBits], graph: bytes | None) -> int:
+    """Integers and float8, and the graph, deflated."""
     plain = [bits_of(array).tobytes() for array in others.values()]
     return len(zlib.compress((graph or b"") + b"".join(plain), 9)) if plain or graph else 0

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
+from vvc_nnr.bitstream.float8 import FLOAT8
 from vvc_nnr.bitstream.manifest import RawKind
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
@@ -19,15 +20,16 @@ from vvc_nnr.bitstream.number_formats import (
     INTEGERS,
     VALUES_SUFFIX,
     Array,
-    Bfloat16Bits,
+    FloatBits,
     as_int32,
     coded_shape,
     exact_float32,
     finite_float32,
-    float32_of_bfloat16,
     itemsize_of,
+    may_lose,
     nearest_float32,
     nonzero,
+    numpy_values,
     shape_of,
 )
 from vvc_nnr.bitstream.qp import step_size
@@ -145,7 +147,7 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
         return _encode_own_integers(job, options)
     if job.number_format in INTEGER_FORMATS:
         return _encode_exactly(job, job.number_format, options)
-    if options.lossless or job.rule == EXACT:
+    if options.lossless or job.rule == EXACT or not may_lose(job.number_format):
         return _encode_bit_exact(job, options)
     values = _finite_values(job)
     if values is None:
@@ -366,9 +368,9 @@ def _may_pay(job: TensorJob, options: CompressOptions) -> bool:
     return found.raw is not None
 
 
-def _is_mostly_finite(array: Array | Bfloat16Bits) -> bool:
+def _is_mostly_finite(array: Array | FloatBits) -> bool:
     """Whether less than half of the values are NaN or infinite, and some are."""
-    values = float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
+    values = numpy_values(array)
     n_odd = values.size - int(np.count_nonzero(np.isfinite(values)))
     return 0 < 2 * n_odd < values.size
 
@@ -378,7 +380,8 @@ def _shortest(
 ) -> EncodedTensor:
     """The shortest of a tensor as other decoders read it, and its forms with raw bytes.
 
-    Forms of large tensors are chosen by a part of it. LZMA, which is slow, is tried where deflate comes near the rest.
+    Forms of large tensors are chosen by a part of it, but of float8, whose forms are near each other. LZMA, which is
+    slow, is tried where deflate comes near the rest.
 
     Args:
         job: The tensor.
@@ -386,7 +389,7 @@ def _shortest(
         options: How it is coded.
     """
     bits = bits_of(job.array)
-    sample = sampled(bits)
+    sample = bits if job.number_format in FLOAT8 else sampled(bits)
     part = (
         job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1, facts=None)
     )
@@ -454,7 +457,12 @@ def _whole_bytes(form: ExactForm | None, n_bytes: float, share: float) -> float:
 
 
 def _may_deflate(bits: Bits, n_bytes: float, number_format: str) -> bool:
-    """Whether LZMA may make less than n_bytes of values: floats without runs that repeat are judged by a part."""
+    """Whether LZMA may make less than n_bytes of values: floats without runs that repeat are judged by a part.
+
+    Of float8 it often does, since it follows the exponents of neighbours, as deflate does not.
+    """
+    if number_format in FLOAT8:
+        return True
     if number_format in MANTISSA_BITS and len(bits) > 2 * SHORT and not may_repeat(bits):
         part = bits[:SHORT]
         return len(zlib.compress(part.tobytes(), 1)) * len(bits) <= MAX_DEFLATED * n_bytes * len(part)
@@ -469,7 +477,8 @@ def _of_form(job: TensorJob, form: ExactForm, options: CompressOptions) -> Encod
         return EncodedTensor((unit,), job.number_format.split()[0], raw=form)
     shape = coded_shape(shape_of(job.array))
     integers = np.zeros(1, np.int32) if form.integers is None else form.integers.reshape(shape)
-    unit = encode_integers(job, job.name, integers, options, param_opt=options.param_opt and integers.size <= SMALL)
+    pays = integers.size <= SMALL or job.number_format in FLOAT8
+    unit = encode_integers(job, job.name, integers, options, param_opt=options.param_opt and pays)
     return EncodedTensor((unit,), job.number_format.split()[0], raw=replace(form, integers=None))
 
 
@@ -526,10 +535,15 @@ def as_values(job: TensorJob, coded: EncodedTensor, options: CompressOptions, li
     """
     number_format = job.number_format.split()[0]
     is_by_bits = coded.number_format in BITS_OF.values() or coded.raw is not None
-    is_exact = options.lossless or job.rule == EXACT or is_by_bits or _may_be_exact(job, options)
-    is_integer = number_format in INTEGERS
+    is_exact = (
+        options.lossless
+        or job.rule == EXACT
+        or not may_lose(number_format)
+        or is_by_bits
+        or _may_be_exact(job, options)
+    )
     is_plain = number_format == "float32"
-    if not (is_exact or is_integer) or not 0 < math.prod(shape_of(job.array)) * itemsize_of(job.array) < limit_bytes:
+    if not is_exact or not 0 < math.prod(shape_of(job.array)) * itemsize_of(job.array) < limit_bytes:
         return None
     bits = bits_of(job.array)
     payload = bits.astype(bits.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -17,7 +17,7 @@ from vvc_nnr.bitstream.number_formats import (
     INTEGERS,
     WIDE_FORMATS,
     Array,
-    Bfloat16Bits,
+    FloatBits,
     coded_shape,
     number_format_of,
 )
@@ -93,7 +93,7 @@ class TensorJob:
 
     name: str
     high_name: str
-    array: Array | Bfloat16Bits
+    array: Array | FloatBits
     number_format: str
     node_id: NodeId | None = None
     parent: ParentNode | None = None
@@ -145,7 +145,7 @@ class EncodedTensor:
         return sum(map(payload_bytes, self.units)) + n_raw + names
 
 
-def make_job(name: str, array: Array | Bfloat16Bits, names: Mapping[str, Any], options: CompressOptions) -> TensorJob:
+def make_job(name: str, array: Array | FloatBits, names: Mapping[str, Any], options: CompressOptions) -> TensorJob:
     """What there is to do for a tensor.
 
     Raises:

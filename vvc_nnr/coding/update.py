@@ -17,17 +17,20 @@ from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, ParentNode, ParentType
 from vvc_nnr.bitstream.manifest import Tie, find_ties
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
-    INTEGERS,
     Array,
-    Bfloat16Bits,
+    FloatBits,
     NamedArrays,
     as_float32,
-    bfloat16_bits,
     coded_shape,
+    dtype_of,
     finite_float32,
-    float32_of_bfloat16,
     from_float32,
+    in_format,
+    is_float,
+    may_lose,
     number_format_of,
+    numpy_values,
+    plain_array,
     shape_of,
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
@@ -66,7 +69,7 @@ class TensorState:
     """A tensor between two updates.
 
     Args:
-        values: The tensor, bfloat16 as float32.
+        values: The tensor, bfloat16 and float8 as float32.
         number_format: Its number format.
         levels: int32, what multiplied the step in its last update; None before the first, and for integers.
         history: uint8, 1 where any update was not zero; None like `levels`.
@@ -117,12 +120,8 @@ class BaseState:
 
     @property
     def exact_arrays(self) -> NamedArrays:
-        """The tensors in their number formats by name, tied ones the same array; bfloat16 by its bits."""
-        made: dict[int, Array | Bfloat16Bits] = {}
-        for tensor in self.tensors.values():
-            if id(tensor) not in made:
-                is_bfloat16 = tensor.number_format == "bfloat16"
-                made[id(tensor)] = Bfloat16Bits(bfloat16_bits(tensor.values)) if is_bfloat16 else tensor.values
+        """The tensors in their number formats by name, tied ones the same array; bfloat16 and float8 by their bits."""
+        made = {id(tensor): in_format(tensor.values, tensor.number_format) for tensor in self.tensors.values()}
         return {name: made[id(tensor)] for name, tensor in self.tensors.items()}
 
     def digest(self) -> str:
@@ -152,10 +151,9 @@ class UpdateContexts:
 BOTH_CONTEXTS = UpdateContexts()
 
 
-def _values(array: Array | Bfloat16Bits) -> Array:
-    if isinstance(array, Bfloat16Bits):
-        return float32_of_bfloat16(array)
-    return np.array(array, dtype=array.dtype.newbyteorder("="))
+def _values(array: Array | FloatBits) -> Array:
+    values = numpy_values(array)
+    return values if isinstance(array, FloatBits) else np.array(values, dtype=values.dtype.newbyteorder("="))
 
 
 def compress_update(
@@ -333,12 +331,8 @@ def difference_snrs_db(base: BaseState | Any, after: BaseState, new: Any) -> dic
 
 def _float_differences(state: BaseState, names: Sequence[str], wanted: NamedArrays) -> NamedArrays:
     """What is to be added to each float tensor, float32."""
-    floats = [name for name in names if state.tensors[name].number_format.startswith(("float", "bfloat"))]
-    return {name: _difference(name, state.tensors[name], _plain(wanted[name])) for name in floats}
-
-
-def _plain(array: Array | Bfloat16Bits) -> Array:
-    return float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
+    floats = [name for name in names if may_lose(state.tensors[name].number_format)]
+    return {name: _difference(name, state.tensors[name], numpy_values(wanted[name])) for name in floats}
 
 
 def _check_same(state: BaseState, wanted: NamedArrays) -> None:
@@ -348,10 +342,22 @@ def _check_same(state: BaseState, wanted: NamedArrays) -> None:
         raise InputError(f"an update cannot add or remove tensors: {', '.join(map(repr, odd[:5]))}")
     for name, old in state.tensors.items():
         found, shape = number_format_of(name, wanted[name]), shape_of(wanted[name])
-        if found not in (old.number_format, "float32" if old.number_format == "bfloat16" else ""):
+        if found not in (old.number_format, dtype_of(old.number_format)):
             raise InputError(f"tensor {name!r}: {found}, the base has {old.number_format}")
+        if not may_lose(old.number_format) and not _can_hold(old.number_format, numpy_values(wanted[name])):
+            raise InputError(
+                f"tensor {name!r}: the base has {old.number_format}, which cannot hold all values of the new state: "
+                f"round them to {old.number_format} first"
+            )
         if shape != old.values.shape:
             raise ShapeError(f"tensor {name!r}: shape {shape}, the base has {old.values.shape}")
+
+
+def _can_hold(number_format: str, values: Array) -> bool:
+    """Whether a float8 format has all values; true of other number formats."""
+    if not is_float(number_format):
+        return True
+    return np.array_equal(numpy_values(in_format(values, number_format)), values, equal_nan=True)
 
 
 def _as_state(base: BaseState | Any) -> BaseState:
@@ -362,7 +368,7 @@ def _job(
     name: str,
     place: int,
     state: BaseState,
-    new: Array | Bfloat16Bits,
+    new: Array | FloatBits,
     options: CompressOptions,
     contexts: UpdateContexts,
 ) -> TensorJob:
@@ -372,7 +378,7 @@ def _job(
         InputError: If a difference cannot be coded.
     """
     old = state.tensors[name]
-    job = make_job(name, _difference(name, old, _plain(new)), state.tensors, options)
+    job = make_job(name, _difference(name, old, numpy_values(new)), state.tensors, options)
     is_temporal = contexts.temporal and old.levels is not None
     parent = ParentNode(ParentType.ID, temporal_context_modeling_flag=is_temporal)
     return replace(
@@ -384,13 +390,10 @@ def _job(
 
 
 def _difference(name: str, old: TensorState, new: Array) -> Array:
-    """What is to be added: float32, or signed integers modulo the range of the tensor's own."""
-    if old.number_format == "bool":
-        return np.asarray(new ^ old.values)
-    if old.number_format in INTEGERS:
-        difference = np.atleast_1d(new) - np.atleast_1d(old.values)
-        signed: Array = difference.view(f"int{8 * difference.itemsize}")
-        return signed.reshape(new.shape)
+    """What is to be added: float32, or signed integers modulo the range of the tensor's own, or of float8's bits."""
+    if not may_lose(old.number_format):
+        now, before = (plain_array(in_format(array, old.number_format)) for array in (new, old.values))
+        return _integer_difference(now, before, old.number_format)
     precise = np.float64 if old.number_format == "float64" else np.float32
     with np.errstate(over="ignore", invalid="ignore"):
         difference = new.astype(precise, copy=False) - old.values.astype(precise, copy=False)
@@ -403,6 +406,14 @@ def _difference(name: str, old: TensorState, new: Array) -> Array:
             "updates are coded; compress the network anew"
         )
     return values
+
+
+def _integer_difference(new: Array, old: Array, number_format: str) -> Array:
+    if number_format == "bool":
+        return np.asarray(new ^ old)
+    difference = np.atleast_1d(new) - np.atleast_1d(old)
+    signed: Array = difference.view(f"int{8 * difference.itemsize}")
+    return signed.reshape(new.shape)
 
 
 def apply_update(
@@ -489,7 +500,7 @@ def _updated(tensor: CodedTensor, state: BaseState) -> TensorState:
     ]
     difference = restored(tensor, tuple(part.values for part in decoded))
     levels = decoded[0].levels
-    if old.number_format in INTEGERS or levels is None:
+    if not may_lose(old.number_format) or levels is None:
         return TensorState(_sum(old, difference), old.number_format, old.levels, old.history, old.depth + 1)
     levels = levels.reshape(old.values.shape)
     history = (levels != 0).view(np.uint8)
@@ -511,7 +522,7 @@ def _check(tensor: CodedTensor, old: TensorState) -> None:
         raise BitstreamError(f"an update of shape {coded} for {tensor.name!r} of shape {shape}", field="dimensions")
     is_integer = unit.nnr_compressed_data_unit_payload_type is PayloadType.INT
     is_bits = tensor.number_format in BITS_OF.values()
-    if (is_integer and not is_bits) != (old.number_format in INTEGERS):
+    if (is_integer and not is_bits) == may_lose(old.number_format):
         raise BitstreamError(f"tensor {tensor.name!r} is {old.number_format}, its update is not", field="payload type")
     if unit.parent is None or not unit.parent.temporal_context_modeling_flag:
         return
@@ -526,9 +537,11 @@ def _sum(old: TensorState, difference: Array) -> Array:
     """A tensor's values with a difference added, in its number format."""
     if old.number_format == "bool":
         return np.asarray(old.values ^ difference.astype(bool).reshape(old.values.shape))
-    if old.number_format in INTEGERS:
-        integers: Array = np.atleast_1d(old.values) + np.atleast_1d(difference).astype(old.values.dtype)
-        return integers.reshape(old.values.shape)
+    if not may_lose(old.number_format):
+        before = plain_array(in_format(old.values, old.number_format))
+        integers: Array = np.atleast_1d(before) + np.atleast_1d(difference).astype(before.dtype)
+        bits = integers.reshape(old.values.shape)
+        return numpy_values(FloatBits(bits, old.number_format)) if is_float(old.number_format) else bits
     precise = np.float64 if old.number_format == "float64" else np.float32
     with np.errstate(over="ignore"):
         total = np.asarray(old.values.astype(precise) + difference.reshape(old.values.shape))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
 from vvc_nnr.model.torch_file import ZIP_DAMAGE, words_of
 from vvc_nnr.npy import parse_npy
@@ -135,11 +135,11 @@ def gguf_arrays(path: Path | str) -> NamedArrays:
     return {tensor.name: _gguf_array(tensor) for tensor in tensors}
 
 
-def _gguf_array(tensor: Any) -> Array | Bfloat16Bits:
+def _gguf_array(tensor: Any) -> Array | FloatBits:
     kind = tensor.tensor_type.name
     shape = tuple(int(side) for side in reversed(tensor.shape))
     if kind == "BF16":
-        return Bfloat16Bits(np.array(tensor.data).view(np.uint16).reshape(shape))
+        return FloatBits(np.array(tensor.data).view(np.uint16).reshape(shape), "bfloat16")
     if kind not in ("F16", "F32", "F64", "I8", "I16", "I32", "I64"):
         raise UnsupportedError(f"tensor {tensor.name!r} is {kind}, values in quantised blocks, which are not coded")
     return np.array(tensor.data).reshape(shape)

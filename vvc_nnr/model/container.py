@@ -17,19 +17,31 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, shape_of
+from vvc_nnr.bitstream.number_formats import BITS_DTYPES, FloatBits, numpy_values, plain_array, shape_of
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.json_text import parse_json
 
 Tensor: TypeAlias = NDArray[Any]
 
+# Floats of which levels can be made.
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+# Floats that numpy lacks, and their number formats.
+BITS_FORMATS = {
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+NAMES_OF_BITS = {number_format: name for name, number_format in BITS_FORMATS.items()}
 _DTYPES = {
-    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "|u1"},
+    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "|u1"},
     **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1"},
     **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"},
+    **{name: np.dtype(BITS_DTYPES[own]).newbyteorder("<").str for name, own in BITS_FORMATS.items()},
 }
-_STORED_DTYPES = {np.dtype(v): k for k, v in _DTYPES.items() if k not in ("BF16", "BOOL")}
+_STORED_DTYPES = {np.dtype(v): k for k, v in _DTYPES.items() if k not in (*BITS_FORMATS, "BOOL")}
 _STORED_DTYPES[np.dtype(bool)] = "BOOL"
 
 
@@ -48,18 +60,18 @@ class RawTensor:
     data: bytes | bytearray
 
 
-def container_bytes(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> bytes:
+def container_bytes(tensors: Mapping[str, Tensor | FloatBits], metadata: Mapping[str, str]) -> bytes:
     """A safetensors file: header size (8 bytes), JSON header padded to 8 bytes, tensors by falling alignment.
 
     Raises:
         InputError: If a tensor's type or name cannot be stored, or the metadata is no map of strings.
     """
     order, text, _ = _laid_out(_stored(tensors), metadata)
-    plain = (t.bits if isinstance(t, Bfloat16Bits) else t for t in (tensors[name] for name in order))
+    plain = (plain_array(t) for t in (tensors[name] for name in order))
     return b"".join([len(text).to_bytes(8, "little"), text, *map(_little_endian, plain)])
 
 
-def container_size(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> int:
+def container_size(tensors: Mapping[str, Tensor | FloatBits], metadata: Mapping[str, str]) -> int:
     """Bytes of a safetensors file of these tensors, as `container_bytes` makes it.
 
     Raises:
@@ -69,18 +81,12 @@ def container_size(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mappi
     return 8 + len(text) + n_bytes
 
 
-def _stored(tensors: Mapping[str, Tensor | Bfloat16Bits]) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _stored(tensors: Mapping[str, Tensor | FloatBits]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each tensor."""
-    return {
-        name: (
-            "BF16" if isinstance(tensor, Bfloat16Bits) else _stored_dtype(name, tensor.dtype),
-            shape_of(tensor),
-        )
-        for name, tensor in tensors.items()
-    }
+    return {name: (_stored_dtype(name, tensor), shape_of(tensor)) for name, tensor in tensors.items()}
 
 
-def float32_size(tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> int:
+def float32_size(tensors: Mapping[str, Tensor | FloatBits], metadata: Mapping[str, str]) -> int:
     """Bytes of a safetensors file of these tensors with floats of all widths as float32, names and shapes included.
 
     A tensor of several names counts once for each, as such a file has it.
@@ -134,29 +140,26 @@ def parse_container(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
 
 
 def stored_array(name: str, entry: RawTensor) -> Tensor:
-    """The stored elements in native byte order; BF16 widened to float32.
+    """The stored elements in native byte order; BF16 and F8 widened to float32.
 
     Raises:
         BitstreamError: If a BOOL is neither 0 nor 1.
         UnsupportedError: If NumPy has no such type or no such shape.
     """
+    return numpy_values(exact_array(name, entry))
+
+
+def exact_array(name: str, entry: RawTensor) -> Tensor | FloatBits:
+    """As `stored_array`, but BF16 and F8 as their bits."""
     dtype = np.dtype(_DTYPES[known_dtype(name, entry)])
     flat = np.frombuffer(entry.data, dtype).astype(dtype.newbyteorder("="))
-    if entry.dtype == "BF16":
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    if entry.dtype in BITS_FORMATS:
+        return FloatBits(reshaped(name, flat, entry.shape), BITS_FORMATS[entry.dtype])
     if entry.dtype == "BOOL":
         if flat.max(initial=0) > 1:
             raise BitstreamError(f"tensor {name} is BOOL and holds a byte that is not 0 or 1")
         flat = flat.astype(np.bool_)
     return reshaped(name, flat, entry.shape)
-
-
-def exact_array(name: str, entry: RawTensor) -> Tensor | Bfloat16Bits:
-    """As `stored_array`, but BF16 as its bits."""
-    if entry.dtype != "BF16":
-        return stored_array(name, entry)
-    flat = np.frombuffer(entry.data, "<u2").astype(np.uint16)
-    return Bfloat16Bits(reshaped(name, flat, entry.shape))
 
 
 def known_dtype(name: str, entry: RawTensor) -> str:
@@ -179,19 +182,21 @@ def reshaped(name: str, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
         raise UnsupportedError(f"tensor {name} has {len(shape)} dimensions {shape[:8]}: {error}") from error
 
 
-def _stored_dtype(name: str, dtype: np.dtype[Any]) -> str:
+def _stored_dtype(name: str, tensor: Tensor | FloatBits) -> str:
     if name == "__metadata__":
         raise InputError("a tensor cannot be called __metadata__: rename it")
-    stored = _STORED_DTYPES.get(dtype.newbyteorder("<"))
+    if isinstance(tensor, FloatBits):
+        return NAMES_OF_BITS[tensor.number_format]
+    stored = _STORED_DTYPES.get(tensor.dtype.newbyteorder("<"))
     if stored is None:
-        raise InputError(f"tensor {name}: {dtype} cannot be stored, only float, integer and bool")
+        raise InputError(f"tensor {name}: {tensor.dtype} cannot be stored, only float, integer and bool")
     return stored
 
 
-def _dtype_as_float32(name: str, tensor: Tensor | Bfloat16Bits) -> str:
-    if isinstance(tensor, Bfloat16Bits) or tensor.dtype.kind == "f":
+def _dtype_as_float32(name: str, tensor: Tensor | FloatBits) -> str:
+    if isinstance(tensor, FloatBits) or tensor.dtype.kind == "f":
         return "F32"
-    return _stored_dtype(name, tensor.dtype)
+    return _stored_dtype(name, tensor)
 
 
 def _little_endian(tensor: Tensor) -> bytes:

@@ -23,7 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, itemsize_of, shape_of
+from vvc_nnr.bitstream.number_formats import (
+    BITS_DTYPES,
+    Array,
+    FloatBits,
+    NamedArrays,
+    itemsize_of,
+    plain_array,
+    shape_of,
+)
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown, shown_name
 from vvc_nnr.files import (
     HEAD_BYTES,
@@ -198,10 +206,18 @@ _MAX_DIGITS = 20
 MIN_VALUES, MAX_BYTES_IN_GRAPH = 8, 64
 # Of a serialised protocol buffer.
 _MAX_FILE_BYTES = (1 << 31) - 1
-# Number formats that are coded, by their names in ONNX.
+# Number formats that are coded, by their names in ONNX; those that numpy lacks by themselves.
+_BITS_FORMATS = {
+    "BFLOAT16": "bfloat16",
+    "FLOAT8E4M3FN": "float8_e4m3fn",
+    "FLOAT8E4M3FNUZ": "float8_e4m3fnuz",
+    "FLOAT8E5M2": "float8_e5m2",
+    "FLOAT8E5M2FNUZ": "float8_e5m2fnuz",
+    "FLOAT8E8M0": "float8_e8m0fnu",
+}
 _FORMATS = (
     *("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
-    *("FLOAT16", "BFLOAT16", "FLOAT", "DOUBLE"),
+    *("FLOAT16", "FLOAT", "DOUBLE", *_BITS_FORMATS),
 )
 
 
@@ -425,7 +441,7 @@ def check_only_tensors_matter(graph: bytes) -> None:
         )
 
 
-def put_together(graph: bytes, arrays: Mapping[str, Array | Bfloat16Bits]) -> Any:
+def put_together(graph: bytes, arrays: Mapping[str, Array | FloatBits]) -> Any:
     """The `ModelProto` of a graph and its constants.
 
     Raises:
@@ -555,8 +571,8 @@ def _keys(model: Any) -> dict[GraphPath, dict[str, str]]:
 
 
 def _known_types() -> set[int]:
-    """Types of the number formats that are coded."""
-    return {import_onnx().TensorProto.DataType.Value(name) for name in _FORMATS}
+    """Types of the number formats that are coded; releases of onnx before 1.19 have no FLOAT8E8M0."""
+    return {number for name, number in import_onnx().TensorProto.DataType.items() if name in _FORMATS}
 
 
 def _is_coded(tensor: Any) -> bool:
@@ -570,7 +586,7 @@ def _n_values(tensor: Any) -> int:
     return math.prod(tensor.dims)
 
 
-def constant_array(name: str, tensor: Any) -> Array | Bfloat16Bits:
+def constant_array(name: str, tensor: Any) -> Array | FloatBits:
     """The values of a `TensorProto`.
 
     Raises:
@@ -578,8 +594,9 @@ def constant_array(name: str, tensor: Any) -> Array | Bfloat16Bits:
     """
     onnx = import_onnx()
     try:
-        if tensor.data_type == onnx.TensorProto.BFLOAT16:
-            return _bfloat16_bits(tensor)
+        number_format = _BITS_FORMATS.get(onnx.TensorProto.DataType.Name(tensor.data_type))
+        if number_format is not None:
+            return _float_bits(tensor, number_format)
         return as_array(name, onnx.numpy_helper.to_array(tensor))
     except InputError:
         raise
@@ -587,10 +604,14 @@ def constant_array(name: str, tensor: Any) -> Array | Bfloat16Bits:
         raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
 
 
-def _bfloat16_bits(tensor: Any) -> Bfloat16Bits:
-    """A bfloat16 tensor; releases of onnx before 1.19 give other types for it."""
-    stored = np.frombuffer(tensor.raw_data, "<u2") if tensor.raw_data else np.array(tensor.int32_data, np.uint32)
-    return Bfloat16Bits(stored.astype(np.uint16).reshape(tuple(tensor.dims)))
+def _float_bits(tensor: Any, number_format: str) -> FloatBits:
+    """A tensor of bfloat16 or float8; releases of onnx before 1.19 give other types for them."""
+    dtype = np.dtype(BITS_DTYPES[number_format])
+    if tensor.raw_data:
+        stored = np.frombuffer(tensor.raw_data, dtype.newbyteorder("<"))
+    else:
+        stored = np.array(tensor.int32_data, np.uint32)
+    return FloatBits(stored.astype(dtype).reshape(tuple(tensor.dims)), number_format)
 
 
 def element_type(name: str, tensor: Any) -> np.dtype[Any]:
@@ -626,12 +647,12 @@ def _has_data(tensor: Any) -> bool:
     return any(len(getattr(tensor, field)) for field in _DATA_FIELDS)
 
 
-def _fill(name: str, tensor: Any, array: Array | Bfloat16Bits) -> None:
-    plain = array.bits if isinstance(array, Bfloat16Bits) else array
-    found = "bfloat16" if isinstance(array, Bfloat16Bits) else plain.dtype.name
+def _fill(name: str, tensor: Any, array: Array | FloatBits) -> None:
+    plain = plain_array(array)
+    found = array.number_format if isinstance(array, FloatBits) else plain.dtype.name
     element_type(name, tensor)  # a type that is none of ONNX is damage
     own = import_onnx().TensorProto.DataType.Name(tensor.data_type)
-    expected = {"FLOAT": "float32", "DOUBLE": "float64"}.get(own, own.lower())
+    expected = {"FLOAT": "float32", "DOUBLE": "float64", **_BITS_FORMATS}.get(own, own.lower())
     if shape_of(array) != tuple(tensor.dims) or found != expected:
         got = f"{found} {shape_of(array)}, the graph has {expected} {tuple(tensor.dims)}"
         raise BitstreamError(f"tensor {name!r} is {got}", field="topology_data")

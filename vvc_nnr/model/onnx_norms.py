@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import Array, FloatBits
 from vvc_nnr.errors import BitstreamError, InputError
 from vvc_nnr.model.onnx import (
     OnnxModel,
@@ -179,7 +179,7 @@ def fold_onnx(model: Any) -> Any:
     return folded
 
 
-def fold_arrays(graph: bytes, arrays: Mapping[str, Array | Bfloat16Bits], n_bytes: int) -> OnnxModel:
+def fold_arrays(graph: bytes, arrays: Mapping[str, Array | FloatBits], n_bytes: int) -> OnnxModel:
     """A model that was taken apart, folded.
 
     Args:

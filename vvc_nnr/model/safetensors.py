@@ -37,11 +37,12 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import (
     NNC_KEEPS_THEM,
-    Bfloat16Bits,
-    bfloat16_bits,
-    float32_of_bfloat16,
+    FloatBits,
     from_float32,
+    in_format,
+    may_lose,
     nearest_float32,
+    numpy_values,
 )
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.files import naming, read_bytes, write_file
@@ -338,7 +339,7 @@ def parse_network(data: bytes) -> StoredNetwork:
     return StoredNetwork(tensors, own, bits, biases, len(data))
 
 
-def parse_exact(data: bytes) -> tuple[dict[str, Tensor | Bfloat16Bits], dict[str, str], int]:
+def parse_exact(data: bytes) -> tuple[dict[str, Tensor | FloatBits], dict[str, str], int]:
     """Tensors in their number formats, metadata and size of a file's bytes; levels of a quantised file as float32.
 
     Raises:
@@ -364,7 +365,7 @@ def read_uniform_metadata(path: Path | str) -> UniformMetadata | None:
         return _uniform_metadata(*parse_container(read_bytes(path)))
 
 
-def write_exact(path: Path | str, tensors: Mapping[str, Tensor | Bfloat16Bits], metadata: Mapping[str, str]) -> int:
+def write_exact(path: Path | str, tensors: Mapping[str, Tensor | FloatBits], metadata: Mapping[str, str]) -> int:
     """Writes a file with every tensor in its number format, all of it or nothing, and returns its size in bytes.
 
     Raises:
@@ -418,7 +419,7 @@ def float_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> b
 
 
 def uniform_bytes(
-    tensors: Mapping[str, Tensor | Bfloat16Bits],
+    tensors: Mapping[str, Tensor | FloatBits],
     metadata: Mapping[str, str],
     bits: int = 8,
     biases: Biases = "quantised",
@@ -428,7 +429,7 @@ def uniform_bytes(
     """A safetensors file with floating-point tensors as levels between their minima and maxima.
 
     Args:
-        tensors: Name to array; half floats and float64 come back as such.
+        tensors: Name to array; half floats and float64 come back as such, float8 is stored as it is.
         metadata: The user's own strings, stored as they are.
         bits: Bits per level, 1 to 16.
         biases: "float" keeps biases (at most one dimension, name ending in "bias") as they are.
@@ -446,13 +447,14 @@ def uniform_bytes(
     for name, value, kind in (("biases", biases, Biases), ("ranges", ranges, Ranges)):
         if value not in get_args(kind):
             raise InputError(f"{name} {value!r}: must be one of {', '.join(get_args(kind))}")
-    stored: dict[str, Tensor | Bfloat16Bits] = {}
+    stored: dict[str, Tensor | FloatBits] = {}
     found: dict[str, StoredRange] = {}
     kept: set[str] = set()
     formats: dict[str, str] = {}
     for name, tensor in tensors.items():
-        plain = float32_of_bfloat16(tensor) if isinstance(tensor, Bfloat16Bits) else tensor
-        if plain.dtype.kind != "f" or (biases == "float" and is_bias(name, plain.ndim)):
+        plain = numpy_values(tensor)
+        is_float8 = isinstance(tensor, FloatBits) and not may_lose(tensor.number_format)
+        if plain.dtype.kind != "f" or is_float8 or (biases == "float" and is_bias(name, plain.ndim)):
             stored[name] = tensor
             continue
         is_exact = name in exact or (ranges == "row" and _is_vector_with_outliers(tensor))
@@ -461,7 +463,7 @@ def uniform_bytes(
             kept.add(name)
             continue
         stored[name], found[name] = _levels_and_range(name, plain, bits, by_row=ranges == "row")
-        other = "BF16" if isinstance(tensor, Bfloat16Bits) else _FORMAT_NAMES.get(tensor.dtype.itemsize)
+        other = "BF16" if isinstance(tensor, FloatBits) else _FORMAT_NAMES.get(tensor.dtype.itemsize)
         if other is not None:
             formats[name] = other
     uniform = metadata_to_json(UniformMetadata(bits, biases, found, formats, frozenset(kept)))
@@ -473,7 +475,7 @@ def _has_rows(tensor: Tensor) -> bool:
     return tensor.ndim > 1 and tensor.size > tensor.shape[0] > 1
 
 
-def _is_vector_with_outliers(tensor: Tensor | Bfloat16Bits) -> bool:
+def _is_vector_with_outliers(tensor: Tensor | FloatBits) -> bool:
     """Whether a tensor without rows has a few values that would set the step of all others."""
     values = nearest_float32(tensor)
     return not _has_rows(values) and few_apart(values) is not None
@@ -560,12 +562,12 @@ def _restored(name: str, entry: RawTensor, uniform: UniformMetadata | None) -> T
     return _in_format(values, uniform.formats.get(name))
 
 
-def _as_before(values: Tensor, format_name: str | None) -> Tensor | Bfloat16Bits:
+def _as_before(values: Tensor, format_name: str | None) -> Tensor | FloatBits:
     """Restored float32 values in the format that the tensor had before it was quantised."""
     if format_name is None:
         return values
     if format_name == "BF16":
-        return Bfloat16Bits(bfloat16_bits(values))
+        return in_format(values, "bfloat16")
     return values.astype(np.float16 if format_name == "F16" else np.float64)
 
 

@@ -14,7 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from vvc_nnr.bitstream.number_formats import FLOATS, INTEGERS, Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.number_formats import (
+    BITS_DTYPES,
+    FLOATS,
+    INTEGERS,
+    Array,
+    FloatBits,
+    NamedArrays,
+    nearest_in_format,
+    plain_array,
+)
 from vvc_nnr.errors import InputError, UnsupportedError, shown
 
 # What torch calls the state that a module gives and takes in a way of its own.
@@ -44,17 +53,17 @@ def named_arrays(model: Any) -> NamedArrays:
             *(len(opaque), ", ".join(map(shown, opaque[:_SHOWN]))),
         )
         state = {name: value for name, value in state.items() if name not in opaque}
-    made: dict[object, Array | Bfloat16Bits] = {}
+    made: dict[object, Array | FloatBits] = {}
     return {_checked_name(name): _as_one_array(name, value, made) for name, value in state.items()}
 
 
 def _is_opaque(name: Any, value: Any) -> bool:
     """Whether it is what a module gives by `get_extra_state`, and no tensor."""
-    is_array = is_tensor(value) or isinstance(value, np.ndarray | Bfloat16Bits)
+    is_array = is_tensor(value) or isinstance(value, np.ndarray | FloatBits)
     return isinstance(name, str) and name.rpartition(".")[2] == _EXTRA_STATE and not is_array
 
 
-def _as_one_array(name: str, value: Any, made: dict[object, Array | Bfloat16Bits]) -> Array | Bfloat16Bits:
+def _as_one_array(name: str, value: Any, made: dict[object, Array | FloatBits]) -> Array | FloatBits:
     """One tensor as an array: the same array for all tensors of the same memory, wherever that is."""
     if not is_tensor(value) or _refusal(value):
         return as_array(name, value)
@@ -64,7 +73,7 @@ def _as_one_array(name: str, value: Any, made: dict[object, Array | Bfloat16Bits
     return made[key]
 
 
-def as_array(name: str, value: Any) -> Array | Bfloat16Bits:
+def as_array(name: str, value: Any) -> Array | FloatBits:
     """One tensor as an array.
 
     Raises:
@@ -72,24 +81,23 @@ def as_array(name: str, value: Any) -> Array | Bfloat16Bits:
     """
     if is_tensor(value):
         return _from_torch(name, value)
-    if isinstance(value, Bfloat16Bits):
+    if isinstance(value, FloatBits):
         return value
     if not isinstance(value, np.ndarray | np.generic | bool | int | float):
         raise InputError(f"tensor {name!r}: a {type(value).__name__} is no array")
     if isinstance(value, np.ma.MaskedArray):
         raise InputError(f"tensor {name!r}: is masked, and a mask is not coded; give its values (`.filled(0)`)")
     array = np.asarray(value)
-    if array.dtype.name == "bfloat16":
-        return Bfloat16Bits(array.view(np.uint16))
-    return array
+    bits_dtype = BITS_DTYPES.get(array.dtype.name)
+    return array if bits_dtype is None else FloatBits(array.view(bits_dtype), array.dtype.name)
 
 
-def as_torch(arrays: Mapping[str, Array | Bfloat16Bits], formats: Mapping[str, str] | None = None) -> dict[str, Any]:
+def as_torch(arrays: Mapping[str, Array | FloatBits], formats: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Decoded arrays as torch tensors in their original number formats; tied ones share their memory.
 
     Args:
-        arrays: What `decompress` returns, or bfloat16 by its bits.
-        formats: Name to number format, for the tensors that were bfloat16 and are float32 here.
+        arrays: What `decompress` returns, or bfloat16 and float8 by their bits.
+        formats: Name to number format, for the tensors that were bfloat16 or float8 and are float32 here.
 
     Raises:
         InputError: If torch is not installed, or lacks a number format.
@@ -98,28 +106,24 @@ def as_torch(arrays: Mapping[str, Array | Bfloat16Bits], formats: Mapping[str, s
     made: dict[int, Any] = {}
     for name, array in arrays.items():
         if id(array) not in made:
-            made[id(array)] = _torch_tensor(torch, array, is_bfloat16=formats.get(name) == "bfloat16")
+            made[id(array)] = _torch_tensor(torch, array, formats.get(name, ""))
     return {name: made[id(array)] for name, array in arrays.items()}
 
 
-def _torch_tensor(torch: Any, array: Array | Bfloat16Bits, *, is_bfloat16: bool) -> Any:
-    plain = array.bits.view(np.int16) if isinstance(array, Bfloat16Bits) else array
+def _torch_tensor(torch: Any, array: Array | FloatBits, number_format: str) -> Any:
+    if number_format in BITS_DTYPES and not isinstance(array, FloatBits):
+        array = nearest_in_format(np.asarray(array, np.float32), number_format)
+    plain = plain_array(array)
+    plain = plain.view(np.int16) if plain.dtype == np.uint16 and isinstance(array, FloatBits) else plain
     try:
         tensor = torch.from_numpy(_writable(np.ascontiguousarray(plain)).reshape(plain.shape))
     except TypeError as error:
         raise InputError(f"torch cannot hold a tensor: {error}") from None
-    if isinstance(array, Bfloat16Bits):
-        return tensor.view(torch.bfloat16)
-    return _as_bfloat16(torch, tensor) if is_bfloat16 else tensor
-
-
-def _as_bfloat16(torch: Any, tensor: Any) -> Any:
-    """float32 as bfloat16; of a NaN its upper half, which torch makes another NaN."""
-    rounded = tensor.to(torch.bfloat16)
-    is_nan = tensor.isnan()
-    if is_nan.any():
-        rounded.view(torch.int16)[is_nan] = (tensor.view(torch.int32)[is_nan] >> 16).to(torch.int16)
-    return rounded
+    if not isinstance(array, FloatBits):
+        return tensor
+    if not hasattr(torch, array.number_format):
+        raise InputError(f"torch {torch.__version__} has no {array.number_format}: install a newer one")
+    return tensor.view(getattr(torch, array.number_format))
 
 
 def _writable(array: Array) -> Array:
@@ -157,14 +161,17 @@ def _checked_name(name: Any) -> str:
     return name
 
 
-def _from_torch(name: str, tensor: Any) -> Array | Bfloat16Bits:
+def _from_torch(name: str, tensor: Any) -> Array | FloatBits:
     torch = sys.modules["torch"]
     refusal = _refusal(tensor)
     if refusal:
         raise InputError(f"tensor {name!r}: {refusal}")
     plain = tensor.detach().cpu()
-    if plain.dtype == torch.bfloat16:
-        return Bfloat16Bits(plain.contiguous().view(torch.int16).numpy().view(np.uint16))
+    number_format = str(plain.dtype).removeprefix("torch.")
+    bits_dtype = BITS_DTYPES.get(number_format)
+    if bits_dtype is not None:
+        signed = torch.int16 if bits_dtype is np.uint16 else torch.int8
+        return FloatBits(plain.contiguous().view(signed).numpy().view(bits_dtype), number_format)
     try:
         array: Array = plain.resolve_neg().numpy()
     except TypeError:
@@ -202,7 +209,7 @@ def load_arrays(module: Any, arrays: Mapping[str, Array], formats: Mapping[str, 
         module: A torch module with the same names, shapes and number formats; tables that it does not have yet (empty
             tensors, as of an entropy model) may have any shape that it takes.
         arrays: What `decompress` returns.
-        formats: Name to number format, for tensors that were bfloat16.
+        formats: Name to number format, for tensors that were bfloat16 or float8.
 
     Raises:
         InputError: If it is no module, or names, shapes or number formats do not fit. It is as it was then.

@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
 from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
@@ -169,7 +169,7 @@ def _beside_key(content: Any, key: str) -> tuple[str, ...]:
     return (*beside, *(f"{inner}.{own}" for own in _beside_key(content[inner], key[len(str(inner)) + 1 :])))
 
 
-def write_checkpoint(path: Path | str, arrays: Mapping[str, Array | Bfloat16Bits]) -> int:
+def write_checkpoint(path: Path | str, arrays: Mapping[str, Array | FloatBits]) -> int:
     """Writes a state dict, all of it or nothing, and returns its size in bytes.
 
     Raises:

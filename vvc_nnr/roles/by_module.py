@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, number_format_of, shape_of
+from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays, is_float, number_format_of, shape_of
 from vvc_nnr.roles.by_name import by_values, entropy_role, named_roles, normed_roles
 from vvc_nnr.roles.roles import Role, TensorRole
 
@@ -40,12 +40,15 @@ def module_roles(module: Any, arrays: NamedArrays) -> dict[str, TensorRole]:
     return {name: _checked(name, role, arrays[name]) for name, role in roles.items()}
 
 
-def _checked(name: str, role: TensorRole, array: Array | Bfloat16Bits) -> TensorRole:
+def _checked(name: str, role: TensorRole, array: Array | FloatBits) -> TensorRole:
     """The role, but for those that the number format or the name decides."""
     if role.role is Role.ENTROPY_TABLE:
         return TensorRole(entropy_role(name, array), role.reason)
-    is_float = number_format_of(name, array).startswith(("float", "bfloat"))
-    return role if is_float or role.role is Role.COUNTER else TensorRole(Role.CONSTANT, "integers")
+    return (
+        role
+        if is_float(number_format_of(name, array)) or role.role is Role.COUNTER
+        else TensorRole(Role.CONSTANT, "integers")
+    )
 
 
 class _Told:

@@ -14,12 +14,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr.bitstream.float8 import FLOAT8
 from vvc_nnr.bitstream.number_formats import (
     Array,
-    Bfloat16Bits,
+    FloatBits,
     NamedArrays,
     exact_float32,
+    is_float,
     number_format_of,
+    numpy_values,
     shape_of,
 )
 from vvc_nnr.roles.roles import Role, TensorRole
@@ -36,7 +39,7 @@ _MAX_EQUAL = 0.2
 _MIRROR_TOLERANCE = 1e-5
 
 
-def looks_trained(array: Array | Bfloat16Bits) -> bool:
+def looks_trained(array: Array | FloatBits) -> bool:
     """Whether a float tensor is one of many values on two axes or more that follow no rule."""
     exact = exact_float32(array)
     values = np.asarray(array) if exact is None else exact
@@ -98,6 +101,8 @@ _NORM = re.compile(r"(?i)(^|[._])(bn|gn|ln|in|norm|batch_?norm|layer_?norm|group
 # Own names that begin with their module's: all of a norm's or a GDN's, and plain statistics of what is called a norm.
 _JOINED = re.compile(r"(?i)(.+)_((running|moving)_?(mean|var|variance)|gamma|beta)")
 _JOINED_PLAIN = re.compile(r"(?i)(.*(?:bn|norm|batch_?normalization)_?\d*)_(mean|var|variance)")
+# Of a scale of float8: weight_scale, weight_scale_inv, input_scale, scale_weight.
+_SCALE = re.compile(r"(?i)(^|_)scale(_|$)")
 _OUTPUT_NUMBER = re.compile(r":\d+$")
 # Names of constants, and those that weights have too: their values tell.
 _CONSTANT = re.compile(
@@ -111,7 +116,8 @@ def named_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
     """The role of every tensor of a state dict."""
     parts, siblings = _siblings(arrays)
     entropy_models = tuple(prefix for prefix, own in siblings.items() if own.keys() & _ENTROPY_MARKS)
-    return {name: _role(name, *parts[name], array, siblings, entropy_models) for name, array in arrays.items()}
+    scaled = frozenset(parts[name][0] for name, array in arrays.items() if number_format_of(name, array) in FLOAT8)
+    return {name: _role(name, *parts[name], array, siblings, entropy_models, scaled) for name, array in arrays.items()}
 
 
 def normed_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
@@ -140,13 +146,13 @@ def _parts(name: str) -> tuple[str, str]:
     return (f"{prefix}.{joined[1]}" if prefix else joined[1]), joined[2]
 
 
-def entropy_role(name: str, array: Array | Bfloat16Bits) -> Role:
+def entropy_role(name: str, array: Array | FloatBits) -> Role:
     """The role of a tensor of an entropy model: a parameter of its distributions, or one of its tables."""
-    is_float = number_format_of(name, array).startswith(("float", "bfloat"))
-    return Role.ENTROPY_PARAMETER if is_float and _ENTROPY_PARAMETER.search(name) else Role.ENTROPY_TABLE
+    is_parameter = is_float(number_format_of(name, array)) and _ENTROPY_PARAMETER.search(name)
+    return Role.ENTROPY_PARAMETER if is_parameter else Role.ENTROPY_TABLE
 
 
-def by_values(role: TensorRole, array: Array | Bfloat16Bits) -> TensorRole:
+def by_values(role: TensorRole, array: Array | FloatBits) -> TensorRole:
     """The role, but for weights of whole and half numbers, which are none: positions, masks, fixed filters."""
     if role.role is Role.WEIGHT and has_whole_values(array):
         return TensorRole(Role.CONSTANT, "whole values")
@@ -157,18 +163,22 @@ def _role(
     name: str,
     prefix: str,
     own: str,
-    array: Array | Bfloat16Bits,
+    array: Array | FloatBits,
     siblings: Mapping[str, Mapping[str, tuple[int, ...]]],
     entropy_models: tuple[str, ...],
+    scaled: frozenset[str],
 ) -> TensorRole:
+    """The role of a tensor; `scaled` are modules with tensors of float8, which scales beside them multiply."""
     if any(prefix == model or prefix.startswith(f"{model}.") for model in entropy_models if model):
         return TensorRole(entropy_role(f"{prefix}.{own}", array), "tensors beside it")
     if own == _OPAQUE:
         return TensorRole(Role.CONSTANT, "name")
     if own in _COUNTERS and not shape_of(array):
         return TensorRole(Role.COUNTER, "name")
-    if not number_format_of(name, array).startswith(("float", "bfloat")):
+    if not is_float(number_format_of(name, array)):
         return TensorRole(Role.CONSTANT, "integers")
+    if prefix in scaled and _SCALE.search(own):
+        return TensorRole(Role.CONSTANT, "tensors beside it")
     beside = siblings[prefix]
     is_of_layer = _OUTPUT_NUMBER.search(name) or "bias" in beside
     if own.endswith("kernel") and is_of_layer and not _is_vector(shape_of(array)):
@@ -207,9 +217,7 @@ def _is_gdn(prefix: str, siblings: Mapping[str, Mapping[str, tuple[int, ...]]]) 
     return is_square or f"{prefix}.beta_reparam" in siblings
 
 
-def _float_role(
-    prefix: str, own: str, array: Array | Bfloat16Bits, beside: Mapping[str, tuple[int, ...]]
-) -> TensorRole:
+def _float_role(prefix: str, own: str, array: Array | FloatBits, beside: Mapping[str, tuple[int, ...]]) -> TensorRole:
     """The role of a float tensor by its own name, its module's name and its number of dimensions."""
     shape = shape_of(array)
     if _is_variance(own, shape):
@@ -252,10 +260,10 @@ COARSE_LEVEL = 255
 SAMPLE = 64
 
 
-def has_whole_values(array: Array | Bfloat16Bits) -> bool:
+def has_whole_values(array: Array | FloatBits) -> bool:
     """Whether a float tensor of several values has only whole and half numbers up to 127: no trained weights."""
-    if isinstance(array, Bfloat16Bits):
-        values = (array.bits.reshape(-1).astype(np.uint32) << 16).view(np.float32)
+    if isinstance(array, FloatBits):
+        values = numpy_values(array).reshape(-1)
     elif array.dtype.kind != "f" or array.dtype.itemsize > 4:
         return False
     else:

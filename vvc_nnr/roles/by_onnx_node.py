@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from vvc_nnr.bitstream.number_formats import NamedArrays, number_format_of, shape_of
+from vvc_nnr.bitstream.number_formats import NamedArrays, is_float, number_format_of, shape_of
 from vvc_nnr.roles.by_name import by_values, looks_trained
 from vvc_nnr.roles.gates import candidate_of_operator
 from vvc_nnr.roles.roles import Role, TensorRole
@@ -348,6 +348,6 @@ def _by_shape(role: Role, op_type: str, carried: _Carried) -> Role:
 
 
 def _told(name: str, use: TensorRole | None, arrays: NamedArrays) -> TensorRole:
-    if not number_format_of(name, arrays[name]).startswith(("float", "bfloat")):
+    if not is_float(number_format_of(name, arrays[name])):
         return TensorRole(Role.CONSTANT, "integers")
     return TensorRole(Role.CONSTANT, "no operator") if use is None else by_values(use, arrays[name])

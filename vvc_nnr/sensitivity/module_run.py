@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays, float32_of_bfloat16
+from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays, numpy_values
 from vvc_nnr.calibrate.samples import Sample
 from vvc_nnr.errors import InputError, VvcNnrError, shown
 from vvc_nnr.model.torch import copied_module
@@ -120,8 +120,8 @@ class ModuleRunner:
         return {name: tensor.detach().cpu().double().numpy() for name, tensor in _floats("output", returned)}
 
 
-def _as_tensor(array: Array | Bfloat16Bits) -> Tensor:
-    values = float32_of_bfloat16(array) if isinstance(array, Bfloat16Bits) else array
+def _as_tensor(array: Array | FloatBits) -> Tensor:
+    values = numpy_values(array)
     return torch.from_numpy(np.array(values))
 
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from vvc_nnr.bitstream.number_formats import (
     Array,
-    Bfloat16Bits,
+    FloatBits,
     NamedArrays,
-    bfloat16_bits,
     from_float32,
+    in_format,
     nearest_float32,
     number_format_of,
 )
@@ -188,14 +188,14 @@ class Noise:
         spread: How large its values are.
     """
 
-    def __init__(self, name: str, array: Array | Bfloat16Bits, spread: Spread) -> None:
+    def __init__(self, name: str, array: Array | FloatBits, spread: Spread) -> None:
         self._key, self._format = zlib.crc32(name.encode()), number_format_of(name, array)
         self._values = nearest_float32(array)
         finite = np.where(np.isfinite(self._values), self._values, np.float32(0))
         self._is_noisy = (finite != 0) & (np.abs(finite) < outlier_limit(finite))
         self._deviation = min(spread.rms, spread.deviation or spread.rms)
 
-    def draw(self, number: int, level_db: float) -> tuple[Array | Bfloat16Bits, float]:
+    def draw(self, number: int, level_db: float) -> tuple[Array | FloatBits, float]:
         """The tensor with a draw of noise so far below its spread, and the mean squared error of its values."""
         rng = np.random.default_rng([SEED, self._key, number])
         pattern = rng.standard_normal(self._values.shape, np.float32)
@@ -204,9 +204,7 @@ class Noise:
         noisy = from_float32(wanted, self._format)
         error = np.subtract(nearest_float32(noisy), self._values, where=self._is_noisy, out=np.zeros_like(pattern))
         mse = float(np.square(error, dtype=np.float64).mean())
-        if self._format == "bfloat16":
-            return Bfloat16Bits(bfloat16_bits(noisy)), mse
-        return noisy, mse
+        return in_format(noisy, self._format), mse
 
 
 def _sensitivity(meter: OutputMeter, name: str, noise: Noise, spread: Spread) -> Sensitivity:

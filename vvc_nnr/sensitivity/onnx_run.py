@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits, NamedArrays
+from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays
 from vvc_nnr.errors import InputError, UnsupportedError, shown
 from vvc_nnr.model.onnx import constants, import_onnx, put_together
 from vvc_nnr.roles.by_onnx_node import MAIN_GRAPH
@@ -69,7 +69,7 @@ class OnnxModelRunner:
         self._fed: frozenset[str] = frozenset()
         try:
             model = self._with_arrays({})
-            fed = _as_inputs(model, [name for name in changing if not isinstance(arrays[name], Bfloat16Bits)])
+            fed = _as_inputs(model, [name for name in changing if not isinstance(arrays[name], FloatBits)])
             self._run = self._made(model)
             self._fed = fed
         except InputError:
@@ -96,9 +96,7 @@ class OnnxModelRunner:
 
     def outputs(self, changed: NamedArrays) -> Iterator[Outputs]:
         """The float outputs of each batch with some tensors changed, as `Runner.outputs`."""
-        fed = {
-            name: array for name, array in changed.items() if name in self._fed and not isinstance(array, Bfloat16Bits)
-        }
+        fed = {name: array for name, array in changed.items() if name in self._fed and not isinstance(array, FloatBits)}
         run = self._run
         if len(fed) < len(changed):
             fed, run = {}, self._made(self._with_arrays(changed))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.number_formats import Array, Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import Array, FloatBits
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.model.onnx import constant_array, constants
 from vvc_nnr.roles.by_onnx_node import MAIN_GRAPH
@@ -268,7 +268,7 @@ def _numbers(tensor: Any, most: int) -> list[float]:
     if tensor is None or math.prod(tensor.dims) > most:
         return []
     array = constant_array(tensor.name, tensor)
-    return [] if isinstance(array, Bfloat16Bits) else [float(value) for value in array.reshape(-1)]
+    return [] if isinstance(array, FloatBits) else [float(value) for value in array.reshape(-1)]
 
 
 def _source(name: str, own: Mapping[str, Any], producers: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from vvc_nnr.bitstream.data_unit import PayloadType
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, float32_of_bfloat16
+from vvc_nnr.bitstream.number_formats import FloatBits, numpy_values
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.update import BaseState, apply_update, compress_update
 from vvc_nnr.compress import compress, decompress
@@ -123,9 +123,9 @@ def test_few_different_values_beside_others() -> None:
 
 def test_values_for_which_the_coarsest_step_is_too_fine_are_exact_where_that_is_shorter() -> None:
     bits = (1e21 * np.random.default_rng(4).normal(size=(60, 60))).astype(np.float32).view(np.uint32) >> 16
-    array = Bfloat16Bits(bits.astype(np.uint16))
+    array = FloatBits(bits.astype(np.uint16), "bfloat16")
     data = compress({"w": array})
-    np.testing.assert_array_equal(decompress(data)["w"], float32_of_bfloat16(array))
+    np.testing.assert_array_equal(decompress(data)["w"], numpy_values(array))
     assert len(data) < 1.5 * bits.size
 
 

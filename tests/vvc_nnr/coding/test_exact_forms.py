@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vvc_nnr.bitstream.manifest import RawKind
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import FloatBits, in_format
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.exact_forms import (
     KINDS,
@@ -38,7 +38,7 @@ def trained(n: int = 60_000) -> Any:
 
 def as_format(values: Any, number_format: str) -> Any:
     if number_format == "bfloat16":
-        return Bfloat16Bits((values.view(np.uint32) >> 16).astype(np.uint16))
+        return FloatBits((values.view(np.uint32) >> 16).astype(np.uint16), "bfloat16")
     return values.astype(number_format)
 
 
@@ -220,7 +220,7 @@ def test_few_different_values_take_a_palette(number_format: str) -> None:
     random = np.random.default_rng(9)
     table = random.normal(0, 0.05, 60).astype(np.float16 if number_format == "float16" else np.float32)
     values = table[random.integers(0, 60, (150, 300))]
-    given = Bfloat16Bits((values.view(np.uint32) >> 16).astype(np.uint16)) if number_format == "bfloat16" else values
+    given = in_format(values, number_format)
     assert len(compress({"weight": given}, lossless=True)) < 6.5 / 8 * values.size + 1000
 
 

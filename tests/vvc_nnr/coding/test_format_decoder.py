@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from format_decoder import Decoded, decode_stream
 from format_manifest import Item, read_items, values_as_they_are
 from format_payload import Past
@@ -17,6 +16,8 @@ from format_units import data_units
 
 from vvc_nnr import BaseState, CompressOptions, apply_update, compress, compress_update, decompress
 from vvc_nnr.bitstream.data_unit import DataUnit, EntryPoint, ParameterTypes, PayloadType
+from vvc_nnr.bitstream.float8 import FLOAT8
+from vvc_nnr.bitstream.number_formats import BITS_DTYPES, FloatBits
 from vvc_nnr.bitstream.parameter_sets import (
     ClassAccuracies,
     DecompositionPerformance,
@@ -129,14 +130,13 @@ def test_manifests_of_this_package() -> None:
     assert [(item.number_format, item.raw is not None and item.raw[0]) for item in items] == [("float32", "s")]
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "float16", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "float16", "float64", "bfloat16", *FLOAT8])
 def test_values_as_they_are_by_the_document(dtype: str) -> None:
     bits = np.random.default_rng(0).integers(0, 256, 42).astype(np.uint8)
-    network: dict[str, Any] = {
-        "w": (bits & 1 if dtype == "bool" else bits)[:40].view("u2" if dtype == "bfloat16" else dtype)
-    }
-    if dtype == "bfloat16":
-        network = {"w": torch.tensor(network["w"].view("i2")).view(torch.bfloat16)}
+    if dtype in BITS_DTYPES:
+        network: dict[str, Any] = {"w": FloatBits(bits[:40].view(BITS_DTYPES[dtype]), dtype)}
+    else:
+        network = {"w": (bits & 1 if dtype == "bool" else bits)[:40].view(dtype)}
     if dtype == "bool":
         network = {"w": np.random.default_rng(0).random(3) < 0.5}
     data = compress(network, lossless=True)

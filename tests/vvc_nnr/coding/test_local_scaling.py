@@ -17,7 +17,7 @@ from torch import nn
 import vvc_nnr
 from vvc_nnr.bitstream.data_unit import DataUnit, ParameterTypes, PayloadType
 from vvc_nnr.bitstream.manifest import Manifest
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, bfloat16_bits
+from vvc_nnr.bitstream.number_formats import in_format
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream, write_stream
 from vvc_nnr.coding.decoder import decode_tensor
@@ -133,7 +133,7 @@ def test_a_rescaled_network_keeps_more_in_no_more_bytes(make: Any, caplog: pytes
 def test_number_formats_come_back(dtype: str) -> None:
     network: dict[str, Any] = {name: array.astype("f2") for name, array in NETWORK.items()}
     if dtype == "bfloat16":
-        network = {name: Bfloat16Bits(bfloat16_bits(array)) for name, array in NETWORK.items()}
+        network = {name: in_format(array, "bfloat16") for name, array in NETWORK.items()}
     elif dtype == "float64":
         network = {name: array.astype("f8") for name, array in NETWORK.items()}
     coded = code_network(network, SCALED)

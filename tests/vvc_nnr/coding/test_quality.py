@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import vvc_nnr
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import FloatBits
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import EARLY_DB, LAST_DB, VECTOR_DB
 from vvc_nnr.coding.tensor_encoder import encode_tensor
@@ -354,7 +354,7 @@ def test_huge_values_do_not_erase_those_beside_them(fill: float, options: dict[s
 
 def test_half_floats_too() -> None:
     half = normal((64, 96), 1e-4).astype(np.float16)
-    brain = Bfloat16Bits((normal((64, 96), 1e-4).view(np.uint32) >> 16).astype(np.uint16))
+    brain = FloatBits((normal((64, 96), 1e-4).view(np.uint32) >> 16).astype(np.uint16), "bfloat16")
     decoded = decompress(compress({"half.weight": half, "brain.weight": brain}))
     assert ratio_db(half.astype(np.float32), decoded["half.weight"]) > 13
     assert ratio_db((brain.bits.astype(np.uint32) << 16).view(np.float32), decoded["brain.weight"]) > 13
@@ -398,7 +398,7 @@ def test_inspection_counts_the_raw_bytes_of_each_tensor() -> None:
 def test_inspection_calls_nan_and_infinity_that_came_back_exact() -> None:
     values = normal((8, 16), 1.0)
     values[0, :3] = (np.nan, np.inf, -np.inf)
-    brain = Bfloat16Bits((values.view(np.uint32) >> 16).astype(np.uint16))
+    brain = FloatBits((values.view(np.uint32) >> 16).astype(np.uint16), "bfloat16")
     network = {"a": values, "half": values.astype(np.float16), "brain": brain, "wide": values.astype(np.float64)}
     report = inspect(compress(network), network)
     assert [(tensor.mse, tensor.snr_db) for tensor in report.tensors] == [(0.0, None)] * len(network)
@@ -457,7 +457,7 @@ def test_a_few_outliers_cost_their_neighbours_nothing(number_format: str, huge: 
         given[name] = values.copy()
         given[name].reshape(-1)[places[name]] = huge
         if number_format == "bfloat16":
-            network[name] = Bfloat16Bits((given[name].view(np.uint32) >> 16).astype(np.uint16))
+            network[name] = FloatBits((given[name].view(np.uint32) >> 16).astype(np.uint16), "bfloat16")
             given[name] = (given[name].view(np.uint32) & 0xFFFF0000).view(np.float32)
         else:
             with np.errstate(over="ignore"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits, bfloat16_bits
+from vvc_nnr.bitstream.number_formats import in_format
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.update import (
     BaseState,
@@ -107,7 +107,7 @@ def test_what_does_not_change_is_not_sent() -> None:
 
 def test_bfloat16_stays_bfloat16() -> None:
     values = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
-    state = BaseState.of({"w": Bfloat16Bits(bfloat16_bits(values))})
+    state = BaseState.of({"w": in_format(values, "bfloat16")})
     _, state = compress_update(state, {"w": state.arrays["w"] * 2})
     assert not (state.arrays["w"].view(np.uint32) & 0xFFFF).any()
     assert np.allclose(state.arrays["w"], 2 * values, rtol=0.02, atol=0.01)
@@ -117,7 +117,7 @@ def test_a_0_d_tensor_keeps_its_shape_in_every_number_format() -> None:
     scalars = {
         "f": np.array(0.5, np.float32),
         "i": np.array(3),
-        "b": Bfloat16Bits(bfloat16_bits(np.array(1.5, np.float32))),
+        "b": in_format(np.array(1.5, np.float32), "bfloat16"),
     }
     base, changed = BaseState.of(scalars), {**scalars, "f": np.array(0.75, np.float32)}
     assert {array.shape for array in base.arrays.values()} == {()}

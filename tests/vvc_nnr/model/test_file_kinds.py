@@ -17,7 +17,7 @@ import torch
 from safetensors.numpy import save_file as save_safetensors
 
 import vvc_nnr
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import FloatBits
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.network_file import NetworkArrays, common_prefix, file_kind, read_arrays, read_network_file, without_prefix
 
@@ -172,7 +172,7 @@ def test_tensors_of_gguf_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     found = read_arrays(tmp_path / "x.gguf").arrays
     assert np.array_equal(np.asarray(found["a"]), np.arange(6).reshape(2, 3))
-    assert isinstance(found["b"], Bfloat16Bits)
+    assert isinstance(found["b"], FloatBits)
     assert np.array_equal(found["b"].bits, half.reshape(2, 3))
     tensors.append(tensor("c", "Q4_K", np.zeros(9, np.uint8), [256]))
     with pytest.raises(UnsupportedError, match="tensor 'c' is Q4_K"):

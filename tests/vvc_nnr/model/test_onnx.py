@@ -406,10 +406,7 @@ def test_external_data_with_keys_that_are_not_known(tmp_path: Path) -> None:
 
 
 WEIGHTS_IN_THE_GRAPH = {
-    "f8": (
-        [],
-        [lambda: onnx.helper.make_tensor("f8", onnx.TensorProto.FLOAT8E4M3FN, [8], bytes(8), raw=True)],
-    ),
+    "i4": ([], [lambda: onnx.helper.make_tensor("i4", onnx.TensorProto.INT4, [8], bytes(4), raw=True)]),
     "c": ([], [lambda: onnx.numpy_helper.from_array(np.ones(8, np.complex64), "c")]),
     "s": (
         [
@@ -718,9 +715,16 @@ def test_graphs_that_no_reader_would_take_are_not_written(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("stored", ["raw_data", "int32_data"])
-def test_bfloat16_is_read_and_written_by_its_bits(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "kind", ["BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0"]
+)
+def test_formats_that_numpy_lacks_by_their_bits(kind: str, stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind not in onnx.TensorProto.DataType.keys():  # noqa: SIM118 - it is no map
+        pytest.skip(f"this onnx has no {kind}")
+    data_type = onnx.TensorProto.DataType.Value(kind)
     bits = np.arange(0x3F80, 0x3F80 + 16, dtype="<u2").reshape(4, 4)
-    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.BFLOAT16, dims=[4, 4])
+    bits = bits if kind == "BFLOAT16" else np.arange(0x78, 0x88, dtype="u1").reshape(4, 4)
+    tensor = onnx.TensorProto(name="w", data_type=data_type, dims=[4, 4])
     if stored == "raw_data":
         tensor.raw_data = bits.tobytes()
     else:
@@ -731,7 +735,7 @@ def test_bfloat16_is_read_and_written_by_its_bits(stored: str, monkeypatch: pyte
     monkeypatch.setattr(onnx.numpy_helper, "to_array", lambda _: np.zeros(3))
     monkeypatch.setattr(onnx.helper, "tensor_dtype_to_np_dtype", lambda _: np.dtype(np.float32))
     again = decompress_onnx(compress(model, lossless=True)).graph.initializer[0]
-    assert (again.data_type, again.raw_data) == (onnx.TensorProto.BFLOAT16, bits.tobytes())
+    assert (again.data_type, again.raw_data) == (data_type, bits.tobytes())
 
 
 def test_a_constant_of_no_data_type_is_damage(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vvc_nnr.bitstream.number_formats import Bfloat16Bits
+from vvc_nnr.bitstream.number_formats import FloatBits, in_format
 from vvc_nnr.bitstream.qp import qp_limits, step_size
 from vvc_nnr.compress import compress, decompress, inspect, load_into
 from vvc_nnr.errors import InputError
@@ -125,7 +125,8 @@ def test_varied_values_are_weights_whatever_their_name(name: str, shape: tuple[i
     pruned = np.where(RANDOM.random(shape) < 0.8, np.float32(0), weights)
     for array in (weights, weights.astype(np.float16), weights.astype(np.float64), pruned):
         assert roles_of({name: array}) == {name: Role.WEIGHT}
-    assert roles_of({name: Bfloat16Bits((weights.view(np.uint32) >> 16).astype(np.uint16))}) == {name: Role.WEIGHT}
+    for number_format in ("bfloat16", "float8_e4m3fn"):
+        assert roles_of({name: in_format(weights, number_format)}) == {name: Role.WEIGHT}
 
 
 def fixed_tensors() -> dict[str, Any]:
@@ -269,7 +270,7 @@ def test_a_named_qp_keeps_the_sign_of_variances_too() -> None:
 @pytest.mark.parametrize("number_format", ["float16", "float64", "bfloat16"])
 def test_variances_of_other_number_formats_stay_positive(number_format: str) -> None:
     if number_format == "bfloat16":
-        small: Any = Bfloat16Bits(np.array([1, 0x3F80, 0x0100], np.uint16))
+        small: Any = FloatBits(np.array([1, 0x3F80, 0x0100], np.uint16), "bfloat16")
     else:
         small = np.array([1e-300 if number_format == "float64" else 6e-8, 1, 3e-5]).astype(number_format)
     assert (decompress(compress({"bn.running_var": small}))["bn.running_var"] > 0).all()
