@@ -68,6 +68,10 @@ class Decoder:
     def state(self) -> tuple[int, int, int]: ...
     def contexts(self) -> list[tuple[int, int]]: ...
 
+def decode_together(
+    tensors: list[tuple[Decoder, Layout, _Rows, NDArray[np.uint8], NDArray[Any], int, float]], portable: bool
+) -> list[int]: ...
+
 class BinRecord:
     @property
     def status(self) -> int: ...
@@ -128,3 +132,12 @@ def round_with_feedback(
 def split_floats(
     values: NDArray[Any], mantissa_bits: int, n_dropped: int, centre: int
 ) -> tuple[NDArray[np.int32], bytes]: ...
+def join_floats(
+    exponents: NDArray[np.int32],
+    planes: NDArray[np.uint8],
+    mantissa_bits: int,
+    n_dropped: int,
+    centre: int,
+    skips_zeros: bool,
+    values: NDArray[Any],
+) -> bool: ...

@@ -173,6 +173,22 @@ std::pair<Array<int32_t>, py::bytes> split_floats_of(const Array<Word>& values, 
   return {exponents, planes};
 }
 
+// The inverse; false if an exponent is out of range.
+template <class Word>
+bool join_floats_of(const Array<int32_t>& exponents, const Array<uint8_t>& planes, int mantissa_bits, int n_dropped,
+                    int centre, bool skips_zeros, Array<Word> values) {
+  const int n_bits = 8 * static_cast<int>(sizeof(Word));
+  require(0 < mantissa_bits && mantissa_bits < n_bits - 1 && mantissa_bits - n_dropped + 1 < n_bits, "mantissa bits");
+  require(0 <= n_dropped && n_dropped <= mantissa_bits && 0 <= centre && centre < 1 << 16, "dropped bits or centre");
+  const int64_t n = exponents.size(), n_kept = mantissa_bits - n_dropped + 1;
+  require(values.size() == n && planes.size() == n_kept / 8 * n + n_kept % 8 * ((n + 7) / 8), "sizes");
+  const int32_t* from = exponents.data();
+  const uint8_t* bytes = planes.data();
+  Word* out = values.mutable_data();
+  py::gil_scoped_release release;
+  return join_floats(from, n, {mantissa_bits, n_dropped, centre}, skips_zeros, bytes, out);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
@@ -201,6 +217,7 @@ PYBIND11_MODULE(_kernels, m) {
       .def("finish", &Decoder::finish)
       .def("state", &Decoder::state)
       .def("contexts", &Decoder::contexts);
+  m.def("decode_together", &decode_together);
   py::class_<BinRecord>(m, "BinRecord")
       .def_readonly("status", &BinRecord::status)
       .def_readonly("sets", &BinRecord::sets)
@@ -219,4 +236,7 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("split_floats", &split_floats_of<uint16_t>);
   m.def("split_floats", &split_floats_of<uint32_t>);
   m.def("split_floats", &split_floats_of<uint64_t>);
+  m.def("join_floats", &join_floats_of<uint16_t>);
+  m.def("join_floats", &join_floats_of<uint32_t>);
+  m.def("join_floats", &join_floats_of<uint64_t>);
 }

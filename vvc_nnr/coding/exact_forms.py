@@ -24,7 +24,6 @@ centre.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
@@ -203,22 +202,17 @@ def joined_floats(integers: NDArray[np.int32], raw: bytes | memoryview, float_fo
         raise _damaged("its head is none")
     skips_zeros, has_signs = zeros > 0, zeros == _SIGNED_ZEROS
     coded = integers[integers != 0] if skips_zeros else integers
-    least = -centre
-    largest = (1 << 8 * dtype.itemsize - 1 - mantissa_bits) - 1 - centre + skips_zeros
-    if len(coded) and not least <= int(coded.min()) <= int(coded.max()) <= largest:
-        raise _damaged("an exponent is out of range")
-    layout = _Layout(8 * dtype.itemsize, mantissa_bits)
     n_zeros = len(integers) - len(coded)
     n_planes_bytes = len(raw) - _SPLIT_HEAD.size - ((n_zeros + 7) // 8 if has_signs else 0)
     if n_planes_bytes < 0:
         raise _damaged("it is cut off")
-    planes = _Planes.of(raw[_SPLIT_HEAD.size :][:n_planes_bytes], len(coded), kept + 1)
+    if n_planes_bytes != (kept + 1) // 8 * len(coded) + (kept + 1) % 8 * ((len(coded) + 7) // 8):
+        raise _damaged("it has another number of bytes than its values take")
+    planes = np.frombuffer(raw, np.uint8, n_planes_bytes, _SPLIT_HEAD.size)
     bits = np.empty(len(coded), dtype)
-    for part in _parts(len(coded)):
-        exponents = coded[part] + np.int32(centre)
-        if skips_zeros:
-            exponents -= coded[part] > 0
-        bits[part] = layout.joined(exponents.astype(dtype), planes.get(part, dtype), mantissa_bits - kept)
+    coded = np.ascontiguousarray(coded, np.int32)
+    if not _kernels.join_floats(coded, planes, mantissa_bits, mantissa_bits - kept, centre, skips_zeros, bits):
+        raise _damaged("an exponent is out of range")
     if not skips_zeros:
         return bits
     whole = np.zeros(len(integers), dtype)
@@ -228,11 +222,6 @@ def joined_floats(integers: NDArray[np.int32], raw: bytes | memoryview, float_fo
         is_minus = np.unpackbits(signs, count=n_zeros, bitorder="little")
         whole[integers == 0] = is_minus.astype(dtype) << dtype.type(8 * dtype.itemsize - 1)
     return whole
-
-
-def _parts(n_values: int) -> Iterator[slice]:
-    """Parts of values that stay in the processor's caches; all but the last are whole bytes of bit planes."""
-    return (slice(first, min(first + SAMPLE, n_values)) for first in range(0, n_values, SAMPLE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,58 +241,6 @@ class _Layout:
         """Where a value is zero of either sign."""
         found: NDArray[np.bool_] = bits << bits.dtype.type(1) == 0
         return found
-
-    def joined(self, exponents: Bits, rest: Bits, dropped: int) -> Bits:
-        """Floats of exponents, and of signs above mantissas without their lowest bits."""
-        kind = rest.dtype.type
-        kept = self.mantissa_bits - dropped
-        exponents <<= kind(self.mantissa_bits)
-        exponents |= (rest & kind((1 << kept) - 1)) << kind(dropped)
-        exponents |= (rest >> kind(kept)) << kind(self.n_bits - 1)
-        return exponents
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Planes:
-    """Numbers of equal size: their lowest bytes, the next ones, and so on, then the bits that are left.
-
-    Attributes:
-        whole: uint8, (n_bytes, n_values).
-        single: uint8, (n_bits, n_values / 8), the first value lowest.
-    """
-
-    whole: NDArray[np.uint8]
-    single: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, data: bytes | memoryview, n_values: int, n_bits: int) -> _Planes:
-        """From their bytes.
-
-        Raises:
-            BitstreamError: If it has another number of bytes.
-        """
-        row, n_whole = (n_values + 7) // 8, n_bits // 8 * n_values
-        if len(data) != n_whole + n_bits % 8 * row:
-            raise _damaged("it has another number of bytes than its values take")
-        stored = np.frombuffer(data, np.uint8)
-        return cls(stored[:n_whole].reshape(n_bits // 8, n_values), stored[n_whole:].reshape(n_bits % 8, row))
-
-    def get(self, part: slice, dtype: np.dtype[Any]) -> Bits:
-        """The values of a part."""
-        values = np.zeros(part.stop - part.start, dtype)
-        for place, plane in enumerate(self.whole):
-            values |= plane[part].astype(dtype) << dtype.type(8 * place)
-        if len(self.single):
-            rest = np.zeros(len(values), np.uint8)
-            for place, plane in enumerate(self.single):
-                bits = np.unpackbits(plane[_bytes_of(part)], count=len(values), bitorder="little")
-                rest |= bits << np.uint8(place)
-            values |= rest.astype(dtype) << dtype.type(8 * len(self.whole))
-        return values
-
-
-def _bytes_of(part: slice) -> slice:
-    return slice(part.start // 8, (part.stop + 7) // 8)
 
 
 def palette_form(bits: Bits) -> ExactForm | None:
