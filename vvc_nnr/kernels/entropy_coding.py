@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vvc_nnr import _kernels
 from vvc_nnr.bitstream.data_unit import EntryPoint
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError
-from vvc_nnr.kernels.tensor_params import MESSAGES, TensorChoices, TensorParams, choose, require_status
+from vvc_nnr.kernels.tensor_params import MESSAGES, TensorChoices, TensorParams, check_sets, choose, require_status
 
 Output = Literal["indices", "levels", "values"]
 
@@ -87,6 +87,8 @@ def encode_payload(
         InputError: If parameters, indices or choices are impossible or do not fit together.
         ShapeError: If there are not n_rows * n_columns indices.
     """
+    if len(tensors) == 1 and (alone := _encoded_alone(tensors[0], qp_density, n_threads, portable)):
+        return alone
     encoder = _kernels.Encoder()
     marks, choices = [], []
     for tensor in tensors:
@@ -105,8 +107,35 @@ def encode_payload(
         marks.append(found)
         choices.append(chosen)
     data = encoder.finish()
-    windowed = ([(at, _window(data, at, low), state) for at, low, state in m] for m in marks)
-    return EncodedPayload(data, tuple(_entry_points(m) for m in windowed), tuple(choices))
+    return EncodedPayload(data, tuple(_entry_points(_windowed(data, m)) for m in marks), tuple(choices))
+
+
+def _encoded_alone(tensor: TensorInput, qp_density: int, n_threads: int, portable: bool) -> EncodedPayload | None:
+    """The codeword of one tensor by one call of the kernels; None where history or given rows leave more to choose."""
+    params, choices = tensor.params, tensor.choices
+    has_rows = choices.skipped_rows is not None or choices.row_skip_flag
+    if has_rows or choices.history_flag or (params.history is not None and params.parent_present):
+        return None
+    _require(params.problem(), InputError)
+    indices = _checked_indices(tensor)
+    n_qp_bits = 0 if tensor.qp is None else 6 + qp_density
+    field = 0 if tensor.qp is None else _qp_field(tensor.qp, n_qp_bits)
+    layout = params.layout()
+    if choices.estimator_sets is not None:
+        check_sets(choices.estimator_sets, layout)
+    # In a block scan with dependent quantisation the quantiser decides what is skipped.
+    may_skip = choices.row_skip_flag is None and not (params.dq_flag and params.is_block_scan)
+    found = _kernels.encode_lone(
+        layout, indices, field, n_qp_bits, may_skip, choices.estimator_sets, n_threads, portable
+    )
+    require_status(found.status)
+    chosen = TensorChoices(found.row_skip, found.rows, False, found.sets)
+    return EncodedPayload(found.data, (_entry_points(_windowed(found.data, found.marks)),), (chosen,))
+
+
+def _windowed(data: bytes, marks: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """What a decoder holds where block rows begin."""
+    return [(at, _window(data, at, low), state) for at, low, state in marks]
 
 
 def decode_payload(
