@@ -1,5 +1,6 @@
 // The kernels as a Python module. Nothing is checked here but what memory safety needs; the door is tensor_coding.py.
 
+#include "bin_entropy.hpp"
 #include "dependent.hpp"
 #include "float_planes.hpp"
 #include "python_coders.hpp"
@@ -219,6 +220,19 @@ std::pair<int64_t, Array<uint8_t>> small_rows(const Layout& layout, const Array<
   return {n, rows};
 }
 
+// Least and largest value; NaN if one is. Requires one.
+std::pair<float, float> extremes_of(const float* values, int64_t n) {
+  float low = values[0], high = values[0];
+  bool has_nan = false;
+  for (int64_t i = 0; i < n; ++i) {
+    const float value = values[i];
+    has_nan |= value != value;
+    low = value < low ? value : low, high = value > high ? value : high;
+  }
+  if (!has_nan) return {low, high};
+  return {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::quiet_NaN()};
+}
+
 // The exponent of the coarsest power of two of which all values are whole multiples. None: a value has no level (NaN,
 // infinity, negative zero); 0: all are zero.
 std::optional<int> grid_exponent(const Array<float>& values) {
@@ -367,6 +381,14 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("empty_rows", &empty_rows);
   m.def("small_rows", &small_rows);
   m.def("round_with_feedback", &round_with_feedback);
+  m.def("best_unary_length", [](const Array<int32_t>& indices, int default_length, int64_t n_tiny) {
+    return best_unary_length(indices.data(), indices.size(), default_length, n_tiny);
+  });
+  m.def("integer_bits", [](const Array<int32_t>& integers) { return integer_bits(integers.data(), integers.size()); });
+  m.def("extremes", [](const Array<float>& values) {
+    const auto [low, high] = extremes_of(values.data(), values.size());
+    return std::pair<float, float>(low, high);
+  });
   m.def("grid_exponent", &grid_exponent);
   m.def("distinct", &distinct);
   m.def("best_gap_order", &best_gap_order);

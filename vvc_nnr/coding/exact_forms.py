@@ -48,8 +48,6 @@ _FEW, _MANY_OF_FEW = 1024, 1000
 SAMPLE, SMALL, _PIECES = 1 << 14, 1 << 14, 4
 # Forms of all values.
 KINDS: tuple[RawKind, ...] = tuple(kind for kind in get_args(RawKind) if kind != "outliers")
-# Magnitudes up to this have bins of their own, larger ones bits.
-_UNARY = 10
 # Odd numbers that make words of values, and the share of different runs below which some repeat.
 _MIXERS = tuple(np.uint64(m) for m in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93))
 _REPEATS = 0.98
@@ -100,16 +98,7 @@ def estimated_bytes(form: ExactForm) -> float:
     """What a form takes at least, about, by the entropy of its integers behind the signs of their neighbours."""
     if form.integers is None:
         return len(form.raw)
-    size = np.abs(form.integers)
-    n_bits = np.frexp(np.maximum(size - _UNARY, 0).astype(np.float32))[1]
-    sign = np.sign(form.integers)
-    kind = sign * (np.minimum(size, _UNARY) + n_bits)
-    before = np.concatenate([np.zeros(1, sign.dtype), sign[:-1]])
-    counts = np.bincount((kind + _UNARY + 31) * 3 + before + 1).astype(np.float64)
-    counts = np.concatenate([counts, np.zeros(-len(counts) % 3)]).reshape(-1, 3)
-    present, totals = counts[counts > 0], counts.sum(axis=0)
-    entropy = float((totals[totals > 0] * np.log2(totals[totals > 0])).sum() - (present * np.log2(present)).sum())
-    return (entropy + float(np.maximum(n_bits - 1, 0).sum())) / 8 + len(form.raw)
+    return _kernels.integer_bits(form.integers) / 8 + len(form.raw)
 
 
 def may_repeat(bits: Bits) -> bool:
