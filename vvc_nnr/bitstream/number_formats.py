@@ -15,12 +15,14 @@ A bfloat16 array has the name of that format as its dtype (a type of the package
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr import _kernels
 from vvc_nnr.errors import InputError
 
 Array: TypeAlias = NDArray[Any]
@@ -127,7 +129,9 @@ def finite_float32(array: Array | Bfloat16Bits) -> NDArray[np.float32] | None:
     """As `as_float32`; None if a value is NaN, infinite or beyond float32, or most of them are too small for it."""
     values = nearest_float32(array)
     least, largest = extremes(values)
-    if not np.isfinite((least, largest)).all() or _is_beneath_float32(array, values, max(-least, largest)):
+    if not (math.isfinite(least) and math.isfinite(largest)) or _is_beneath_float32(
+        array, values, max(-least, largest)
+    ):
         return None
     return values
 
@@ -168,7 +172,11 @@ def nonzero(array: Array | Bfloat16Bits) -> NDArray[np.bool_]:
 
 def extremes(values: Array) -> tuple[Any, Any]:
     """Least and largest element; NaN if there is one; zeros of an empty array."""
-    return (values.min(), values.max()) if values.size else (values.dtype.type(0), values.dtype.type(0))
+    if not values.size:
+        return values.dtype.type(0), values.dtype.type(0)
+    if values.dtype == np.float32 and values.dtype.isnative:
+        return _kernels.extremes(values)
+    return values.min(), values.max()
 
 
 def as_int32(array: Array | Bfloat16Bits, number_format: str) -> tuple[NDArray[np.int32], ...]:

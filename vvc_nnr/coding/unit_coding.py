@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -128,7 +128,7 @@ def encode_parts(
         choices = TensorChoices(None if options.row_skipping else False, own.skipped_rows, estimator_sets=sets)
         inputs.append(TensorInput(params, own.indices, choices, own.qp))
     encoded = encode_payload(inputs, options.qp_density, n_threads=n_threads)
-    return replace(unit, payload=encoded.data, entry_points=tuple(each for of in encoded.entry_points for each in of))
+    return unit.with_payload(encoded.data, tuple(each for of in encoded.entry_points for each in of))
 
 
 def decode_unit(
