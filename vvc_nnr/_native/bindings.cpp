@@ -205,6 +205,27 @@ Array<double> row_errors(const Layout& layout, const Array<float>& weights, cons
   return sums;
 }
 
+std::tuple<double, Array<double>, Array<double>> difference_sums(const Array<float>& rows, double shift) {
+  require(rows.ndim() == 2, "two dimensions");
+  const int64_t n_rows = rows.shape(0), n_columns = rows.shape(1);
+  Array<double> row_sums(n_rows), column_sums(n_columns);
+  const float* from = rows.data();
+  double *by_row = row_sums.mutable_data(), *by_column = column_sums.mutable_data(), squares;
+  {
+    py::gil_scoped_release release;
+    squares = sum_differences(from, n_rows, n_columns, shift, by_row, by_column);
+  }
+  return {squares, row_sums, column_sums};
+}
+
+bool has_gap(const Array<float>& values, int64_t n_sample, int gap_octaves) {
+  require(n_sample > 0 && values.size() <= INT64_MAX / (n_sample + 40503), "sample");
+  const float* from = values.data();
+  const int64_t n = values.size();
+  py::gil_scoped_release release;
+  return has_exponent_gap(from, n, n_sample, gap_octaves);
+}
+
 std::pair<int64_t, Array<uint8_t>> empty_rows(const Layout& layout, const Array<int32_t>& indices) {
   Array<uint8_t> rows(layout.n_rows);
   const int32_t* k = layout.values(indices);
@@ -378,6 +399,8 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("to_levels", &to_levels);
   m.def("row_energies", &row_energies);
   m.def("row_errors", &row_errors);
+  m.def("difference_sums", &difference_sums);
+  m.def("has_exponent_gap", &has_gap);
   m.def("empty_rows", &empty_rows);
   m.def("small_rows", &small_rows);
   m.def("round_with_feedback", &round_with_feedback);

@@ -227,9 +227,7 @@ def outlier_limit(values: NDArray[np.float32]) -> float:
         values: float32, any shape, finite.
     """
     flat = np.ascontiguousarray(values, np.float32).reshape(-1)
-    largest = np.float32(max(float(flat.max(initial=0.0)), -float(flat.min(initial=0.0))))
-    sample = np.append(flat[sample_places(flat.size)], largest)
-    if not _gaps(_exponent_counts(sample)).size:
+    if not _kernels.has_exponent_gap(flat, SAMPLE_SIZE, OUTLIER_GAP_OCTAVES):
         return math.inf  # what has no gap in a part has none in the whole
     counts = _exponent_counts(flat)
     limit = math.inf
@@ -274,13 +272,7 @@ def _least_share(rows: NDArray[np.float32]) -> float:
     """
     n_rows, n_columns = rows.shape
     shift = np.float64(rows[0, 0])
-    row_sums, column_sums, squares = np.zeros(n_rows), np.zeros(n_columns), 0.0
-    n_in_block = max(1, BLOCK_VALUES // n_columns)
-    for start in range(0, n_rows, n_in_block):
-        part = rows[start : start + n_in_block] - shift
-        row_sums[start : start + n_in_block] = part.sum(1)
-        column_sums += part.sum(0)
-        squares += sum_of_squares(part.reshape(-1))
+    squares, row_sums, column_sums = _kernels.difference_sums(rows, float(shift))
     mean_square, mean = squares / rows.size, float(row_sums.sum()) / rows.size
     power = mean_square + 2 * shift * mean + shift**2
     found = [(mean_square - mean**2, rows.size)]
