@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.bitstream.parameter_sets import ParameterSets
 from vvc_nnr.bitstream.stream import CodedTensor
-from vvc_nnr.bitstream.units import PlacedUnit, Unit
+from vvc_nnr.bitstream.units import PlacedUnit
 from vvc_nnr.coding.exact_forms import bits_of_form, plain_values, with_outliers
 from vvc_nnr.coding.unit_coding import TensorPast, coded_step, decode_unit, payload_of
 from vvc_nnr.errors import BitstreamError, UnsupportedError
@@ -265,16 +265,16 @@ def _decode_batch(tensors: Sequence[CodedTensor]) -> list[dict[str, Array]]:
         BitstreamError: If a payload breaks the format.
     """
     coded = [
-        (placed.unit, placed.parameter_sets)
+        (unit, placed.parameter_sets)
         for tensor in tensors
         for placed in tensor.units
-        if _has_codeword(tensor, placed.unit)
+        if (unit := _codeword(tensor, placed)) is not None
     ]
     payloads = [payload_of(unit, sets, output=_output_of(unit), max_elements=unit.n_elements) for unit, sets in coded]
     decoded = iter(zip(coded, decode_payloads(payloads), strict=True))
 
     def arrays_of(tensor: CodedTensor, placed: PlacedUnit) -> dict[str, Array]:
-        if not _has_codeword(tensor, placed.unit):
+        if _codeword(tensor, placed) is None:
             return _decode_unit(placed, 1)
         (unit, sets), numbers = next(decoded)
         return _arrays_of(unit, sets, numbers)
@@ -287,12 +287,10 @@ def _decode_batch(tensors: Sequence[CodedTensor]) -> list[dict[str, Array]]:
     ]
 
 
-def _has_codeword(tensor: CodedTensor, unit: Unit) -> TypeGuard[DataUnit]:
-    return (
-        not tensor.has_values
-        and isinstance(unit, DataUnit)
-        and unit.nnr_compressed_data_unit_payload_type is not PayloadType.RAW_FLOAT
-    )
+def _codeword(tensor: CodedTensor, placed: PlacedUnit) -> DataUnit | None:
+    """A data unit of a tensor if it has a codeword."""
+    unit = placed.unit
+    return unit if isinstance(unit, DataUnit) and unit.has_codeword and not tensor.has_values else None
 
 
 def _put_together(tensor: CodedTensor, decoded: list[dict[str, Array]]) -> dict[str, Array]:
