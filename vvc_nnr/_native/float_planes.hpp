@@ -84,14 +84,6 @@ NNR_INLINE uint64_t bytes_of_bits(uint8_t bits) {
   return (alone + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
 }
 
-NNR_INLINE void store_little_endian_64(uint8_t* data, uint64_t word) {
-#if NNR_GNU && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  std::memcpy(data, &word, sizeof word);
-#else
-  for (int i = 0; i < 8; ++i) data[i] = static_cast<uint8_t>(word >> 8 * i);
-#endif
-}
-
 // The inverse; false if an exponent is out of range. `skips_zeros`: exponents from 0 on are one more than that.
 template <class Word>
 NNR_INLINE bool join_floats_as(const int32_t* exponents, int64_t n, const FloatParts& parts, bool skips_zeros,
