@@ -29,11 +29,12 @@ struct Workbench {
   std::unique_ptr<Lane[]> lanes;
 #if NNR_X86
   std::unique_ptr<WideState[]> states;
+  std::unique_ptr<WideSteps> steps;
 #endif
 
   // False if there is no memory.
-  bool build(const TensorLayout& layout, [[maybe_unused]] int64_t n_bytes, int n_threads,
-             [[maybe_unused]] bool portable) {
+  bool build(const TensorLayout& layout, [[maybe_unused]] const Automaton& automaton,
+             [[maybe_unused]] int64_t n_bytes, int n_threads, [[maybe_unused]] bool portable) {
     const int64_t n_block_rows = layout.n_block_rows();
     n_lanes = lane_count(n_block_rows, n_threads, kMaxLanes);
 #if NNR_X86
@@ -42,7 +43,9 @@ struct Workbench {
       n_lanes = lane_count(n_block_rows, n_threads, kMaxWideLanes);
       n_states = (n_lanes + kWideLanes - 1) / kWideLanes;
       states.reset(new (std::nothrow) WideState[static_cast<size_t>(n_states * n_threads)]);
-      if (!states) return false;
+      steps.reset(new (std::nothrow) WideSteps);
+      if (!states || !steps) return false;
+      steps->build(automaton);
     }
 #endif
     lanes.reset(new (std::nothrow) Lane[static_cast<size_t>(n_lanes * n_threads)]);
@@ -52,7 +55,7 @@ struct Workbench {
   void work(int thread, LaneJob& job, bool portable) {
     Lane* own = lanes.get() + thread * n_lanes;
 #if NNR_X86
-    if (is_wide) return decode_wide_lanes(states.get() + thread * n_states, own, n_lanes, job);
+    if (is_wide) return decode_wide_lanes(states.get() + thread * n_states, *steps, own, n_lanes, job);
 #endif
     decode_lanes(own, n_lanes, job, portable);
   }
@@ -68,12 +71,9 @@ inline Status decode_from_entries(ArithmeticDecoder& decoder, const TensorLayout
   std::unique_ptr<Automaton> automaton(new (std::nothrow) Automaton);
   std::unique_ptr<Context[]> initial(new (std::nothrow) Context[static_cast<size_t>(layout.n_contexts())]);
   Workbench bench;
-  if (!automaton || !initial || !bench.build(layout, decoder.n_bytes(), n_threads, portable)) {
-    return Status::out_of_memory;
-  }
-  const bool to_levels = target.output != Output::indices;
-  layout.dependent ? automaton->build<true>(layout.unary_length, to_levels)
-                   : automaton->build<false>(layout.unary_length, to_levels);
+  if (!automaton || !initial) return Status::out_of_memory;
+  automaton->add(layout.unary_length, layout.dependent, target.output != Output::indices);
+  if (!bench.build(layout, *automaton, decoder.n_bytes(), n_threads, portable)) return Status::out_of_memory;
   initialise_contexts(initial.get(), prologue.sets, layout.n_contexts());
   LaneJob job{layout, prologue, target, entries, initial.get(), *automaton, decoder};
   run_in_threads(n_threads, [&](int thread) { bench.work(thread, job, portable); });

@@ -25,44 +25,69 @@ struct LaneStep {
   uint8_t is_escape;  // all greater flags were 1: a remainder follows
 };
 
-// Nodes: significance 3 * state + neighbour; sign 24 + the same; greater 48 + 16 * j + 2 * state + negative.
+// The steps of one or more kinds of tensors, each of which has its nodes from a root on. With n states (1 where not
+// dependent) these are: significance 3 * state + neighbour; sign 3 * n + the same; greater 6 * n + 2 * n * j +
+// 2 * state + negative.
 struct Automaton {
-  LaneStep steps[2 * (48 + 16 * kMaxLaneUnaryLength)];  // by 2 * node + bin
+  static constexpr int kMaxNodes = 2048;
 
+  LaneStep steps[2 * kMaxNodes];  // by 2 * node + bin
+  int n_nodes = 0;
+
+  static int n_states(bool dependent) { return dependent ? kDqStates : 1; }
+  static int n_nodes_of(int unary_length, bool dependent) { return n_states(dependent) * (6 + 2 * unary_length); }
   static int significance_node(int state, int neighbour) { return 3 * state + neighbour; }
-  static int greater_node(int state, int negative, int j) { return 48 + 16 * j + 2 * state + negative; }
-  static int state_of(int node) { return node < 48 ? node % 24 / 3 : (node - 48) % 16 / 2; }
+  // By a node less its root.
+  static int state_of(int node, bool dependent) {
+    const int n = n_states(dependent);
+    return node < 6 * n ? node % (3 * n) / 3 : (node - 6 * n) % (2 * n) / 2;
+  }
 
+  bool has_room(int unary_length, bool dependent) const {
+    return n_nodes + n_nodes_of(unary_length, dependent) <= kMaxNodes;
+  }
+
+  // The root of another kind; requires room for it.
+  int add(int unary_length, bool dependent, bool to_levels) {
+    const int root = n_nodes;
+    n_nodes += n_nodes_of(unary_length, dependent);
+    dependent ? build<true>(root, unary_length, to_levels) : build<false>(root, unary_length, to_levels);
+    return root;
+  }
+
+ private:
   static LaneStep go_on(int node, int context) {
     return {0, static_cast<uint16_t>(2 * node), static_cast<uint16_t>(context), 0, 0};
   }
 
   template <bool kDependent>
-  static LaneStep complete(int state, int32_t k, bool to_levels) {
+  static LaneStep complete(int root, int state, int32_t k, bool to_levels) {
     const int next = kDependent ? kNextState[state][k & 1] : 0;
     const int node = significance_node(next, sign_class(k));
     const int32_t number = to_levels ? level_of<kDependent>(k, state) : k;
-    return {static_cast<int16_t>(number), static_cast<uint16_t>(2 * node), static_cast<uint16_t>(kSignificance + node),
-            1, 0};
+    return {static_cast<int16_t>(number), static_cast<uint16_t>(2 * (root + node)),
+            static_cast<uint16_t>(kSignificance + node), 1, 0};
   }
 
   template <bool kDependent>
-  void build(int unary_length, bool to_levels) {
-    for (int state = 0; state < kDqStates; ++state) {
+  void build(int root, int unary_length, bool to_levels) {
+    constexpr int n = kDependent ? kDqStates : 1;
+    for (int state = 0; state < n; ++state) {
+      const int first_greater = root + 6 * n + 2 * state;
       for (int neighbour = 0; neighbour < 3; ++neighbour) {
-        const int node = significance_node(state, neighbour), sign = 24 + node;
-        steps[2 * node] = complete<kDependent>(state, 0, to_levels);
+        const int node = root + significance_node(state, neighbour), sign = 3 * n + node;
+        steps[2 * node] = complete<kDependent>(root, state, 0, to_levels);
         steps[2 * node + 1] = go_on(sign, kSign + neighbour);
         for (int negative = 0; negative < 2; ++negative) {
-          steps[2 * sign + negative] = go_on(greater_node(state, negative, 0), kGreater + negative);
+          steps[2 * sign + negative] = go_on(first_greater + negative, kGreater + negative);
         }
       }
       for (int j = 0; j < unary_length; ++j) {
         for (int negative = 0; negative < 2; ++negative) {
-          const int node = greater_node(state, negative, j);
+          const int node = first_greater + 2 * n * j + negative;
           const bool is_last = j + 1 == unary_length;
-          steps[2 * node] = complete<kDependent>(state, negative ? -(j + 1) : j + 1, to_levels);
-          steps[2 * node + 1] = is_last ? go_on(node, kGreater) : go_on(node + 16, kGreater + 2 * j + 2 + negative);
+          steps[2 * node] = complete<kDependent>(root, state, negative ? -(j + 1) : j + 1, to_levels);
+          steps[2 * node + 1] = is_last ? go_on(node, kGreater) : go_on(node + 2 * n, kGreater + 2 * j + 2 + negative);
           steps[2 * node + 1].is_escape = is_last;
         }
       }
@@ -70,13 +95,15 @@ struct Automaton {
   }
 };
 
+static_assert(kDqStates * (6 + 2 * kMaxLaneUnaryLength) <= Automaton::kMaxNodes, "room for any kind");
+
 struct LaneJob {
   const TensorLayout& layout;
   const Prologue& prologue;
   const Target& target;
   const EntryPoint* entries;  // of all block rows, the first one being where the values begin
   const Context* initial;     // n_contexts
-  const Automaton& automaton;
+  const Automaton& automaton;  // its root is 0
   const ArithmeticDecoder anywhere;  // in the codeword
   ArithmeticDecoder end{};           // after the last block row; written by the thread that decodes it
   std::atomic<int64_t> next_block_row{0};
@@ -88,16 +115,47 @@ struct LaneJob {
 
 struct Lane {
   ArithmeticDecoder decoder;
+  const Automaton* automaton;
   Context* context;
   int32_t* out;
   uint32_t at;  // in the automaton: 2 * node
+  int root;     // of its kind there
+  bool is_bad;  // a value was out of range; what follows it is nonsense
+  const TensorLayout* layout;
+  const Target* target;
   int64_t block_row;
   int64_t n_missing;  // values of the block row not yet decoded
   int64_t left, row;  // where the next value goes: block, row, and column within the segment
   int64_t column;
   Context contexts[kGreater + 4 * kMaxLaneUnaryLength + 37];
   int32_t staging[kStaging];
+
+  void start_value(int state, int neighbour) {
+    const int node = Automaton::significance_node(state, neighbour);
+    at = static_cast<uint32_t>(2 * (root + node));
+    context = contexts + kSignificance + node;
+  }
+  // Not within a value.
+  bool is_at_value() const {
+    return static_cast<int>(at / 2) - root < 3 * Automaton::n_states(layout->dependent);
+  }
+  // Of the trellis, where this node is.
+  int state(int node) const { return Automaton::state_of(node - root, layout->dependent); }
 };
+
+// From the first value of a block row on. Its decoder and contexts are set.
+inline void start_values(Lane& lane, const TensorLayout& layout, const Target& target, const Automaton& automaton,
+                         int root, int64_t block_row, int state) {
+  lane.automaton = &automaton, lane.layout = &layout, lane.target = &target;
+  lane.root = root;
+  lane.start_value(state, 0);
+  lane.out = lane.staging;
+  lane.is_bad = false;
+  lane.block_row = block_row;
+  lane.left = lane.column = 0;
+  lane.row = block_row * layout.side();
+  lane.n_missing = std::min(layout.side(), layout.n_rows - lane.row) * layout.n_columns;
+}
 
 inline bool has_skipped_row(const LaneJob& job, int64_t block_row) {
   const int64_t side = job.layout.side(), top = block_row * side;
@@ -129,14 +187,7 @@ inline bool start_lane(Lane& lane, LaneJob& job, bool portable) {
     lane.decoder.enter(entry.position_bits, entry.window);
     std::memcpy(lane.contexts, job.initial, static_cast<size_t>(layout.n_contexts()) * sizeof(Context));
     if (!has_skipped_row(job, block_row)) {
-      const int node = Automaton::significance_node(entry.state, 0);
-      lane.at = static_cast<uint32_t>(2 * node);
-      lane.context = lane.contexts + kSignificance + node;
-      lane.out = lane.staging;
-      lane.block_row = block_row;
-      lane.left = lane.column = 0;
-      lane.row = block_row * layout.side();
-      lane.n_missing = std::min(layout.side(), layout.n_rows - lane.row) * layout.n_columns;
+      start_values(lane, layout, job.target, job.automaton, 0, block_row, layout.dependent ? entry.state : 0);
       return true;
     }
     int state = entry.state;
@@ -157,7 +208,8 @@ struct Run {
 };
 
 // The next run of a lane, of n_values at most, 1 or more.
-NNR_INLINE Run take_run(Lane& lane, const TensorLayout& layout, int64_t n_values) {
+NNR_INLINE Run take_run(Lane& lane, int64_t n_values) {
+  const TensorLayout& layout = *lane.layout;
   const int64_t side = layout.side(), top = lane.block_row * side;
   const int64_t width = std::min(side, layout.n_columns - lane.left);
   const Run run{std::min(width - lane.column, n_values), lane.row * layout.n_columns + lane.left + lane.column};
@@ -171,58 +223,63 @@ NNR_INLINE Run take_run(Lane& lane, const TensorLayout& layout, int64_t n_values
 }
 
 // Moves the staged values into the tensor.
-NNR_INLINE void deliver(Lane& lane, const LaneJob& job) {
+NNR_INLINE void deliver(Lane& lane) {
   for (const int32_t* from = lane.staging; from < lane.out;) {
-    const Run run = take_run(lane, job.layout, lane.out - from);
-    job.target.put(from, run.n, run.place);
+    const Run run = take_run(lane, lane.out - from);
+    lane.target->put(from, run.n, run.place);
     from += run.n;
   }
   lane.out = lane.staging;
 }
 
-template <bool kDependent>
-NNR_NOINLINE void decode_escape(Lane& lane, LaneJob& job) {
-  const bool negative = lane.at >> 1 & 1;
-  const int state = Automaton::state_of(static_cast<int>(lane.at / 2));
-  const uint32_t size = decode_remainder(lane.decoder, job.layout, lane.contexts, negative);
-  if (size == 0) job.fail(Status::value_out_of_range);
+NNR_NOINLINE inline void decode_escape(Lane& lane) {
+  const TensorLayout& layout = *lane.layout;
+  const int node = static_cast<int>(lane.at / 2), state = lane.state(node);
+  const bool negative = (node - lane.root) & 1;
+  const uint32_t size = decode_remainder(lane.decoder, layout, lane.contexts, negative);
+  lane.is_bad |= size == 0;
   const auto k = static_cast<int32_t>(negative ? 0u - size : size);
-  const int node = Automaton::significance_node(kDependent ? kNextState[state][k & 1] : 0, sign_class(k));
-  *lane.out++ = job.target.output == Output::indices ? k : level_of<kDependent>(k, state);
-  lane.at = static_cast<uint32_t>(2 * node);
-  lane.context = lane.contexts + kSignificance + node;
+  const bool to_levels = layout.dependent && lane.target->output != Output::indices;
+  *lane.out++ = to_levels ? level_of<true>(k, state) : k;
+  lane.start_value(layout.dependent ? kNextState[state][k & 1] : 0, sign_class(k));
 }
 
-template <bool kDependent>
-NNR_INLINE void step(Lane& lane, const Automaton& automaton, LaneJob& job) {
+NNR_INLINE void step(Lane& lane) {
   const int64_t ones = lane.decoder.decode_mask(*lane.context);
-  const LaneStep& next = automaton.steps[lane.at - ones];
+  const LaneStep& next = lane.automaton->steps[lane.at - ones];
   *lane.out = next.number;
   lane.out += next.is_complete;
   lane.at = next.at;
   lane.context = lane.contexts + next.context;
-  if (NNR_UNLIKELY(next.is_escape)) decode_escape<kDependent>(lane, job);
+  if (NNR_UNLIKELY(next.is_escape)) decode_escape(lane);
 }
 
 // n_bins turns, each of which completes one value at most.
-template <bool kDependent>
-NNR_INLINE void take_turns(Lane* lanes, int n_lanes, LaneJob& job, int64_t n_bins) {
-  const Automaton& automaton = job.automaton;
+NNR_INLINE void take_turns_any(Lane* lanes, int n_lanes, int64_t n_bins) {
   for (int64_t i = 0; i < n_bins; i += kBinsPerRefill) {
     for (int lane = 0; lane < n_lanes; ++lane) lanes[lane].decoder.refill();
     const int64_t n = std::min<int64_t>(kBinsPerRefill, n_bins - i);
     for (int64_t j = 0; j < n; ++j) {
-      for (int lane = 0; lane < n_lanes; ++lane) step<kDependent>(lanes[lane], automaton, job);
+      for (int lane = 0; lane < n_lanes; ++lane) step(lanes[lane]);
     }
   }
 }
 
-NNR_INLINE void take_turns_any(Lane* lanes, int n_lanes, LaneJob& job, int64_t n_bins) {
-  job.layout.dependent ? take_turns<true>(lanes, n_lanes, job, n_bins) : take_turns<false>(lanes, n_lanes, job, n_bins);
+NNR_TARGET_AVX2 inline void take_turns_avx2(Lane* lanes, int n_lanes, int64_t n_bins) {
+  take_turns_any(lanes, n_lanes, n_bins);
 }
 
-NNR_TARGET_AVX2 inline void take_turns_avx2(Lane* lanes, int n_lanes, LaneJob& job, int64_t n_bins) {
-  take_turns_any(lanes, n_lanes, job, n_bins);
+inline void take_turns(Lane* lanes, int n_lanes, bool avx2) {
+  int64_t n_bins = kStaging;
+  for (int i = 0; i < n_lanes; ++i) n_bins = std::min(n_bins, lanes[i].n_missing);
+  (avx2 ? take_turns_avx2 : take_turns_any)(lanes, n_lanes, n_bins);
+}
+
+// Puts a lane into the place of another one.
+inline void move_lane(Lane& to, const Lane& from) {
+  std::memcpy(static_cast<void*>(&to), &from, sizeof to);
+  to.context = to.contexts + (from.context - from.contexts);
+  to.out = to.staging + (from.out - from.staging);
 }
 
 // What one thread does: decodes block rows until none is left. Requires: a plain layout with a block scan and a unary
@@ -232,23 +289,56 @@ inline void decode_lanes(Lane* lanes, int n_lanes, LaneJob& job, bool portable) 
   int n_active = 0;
   while (n_active < n_lanes && start_lane(lanes[n_active], job, portable)) ++n_active;
   while (n_active > 0 && !job.has_failed()) {
-    int64_t n_bins = kStaging;
-    for (int i = 0; i < n_active; ++i) n_bins = std::min(n_bins, lanes[i].n_missing);
-    (avx2 ? take_turns_avx2 : take_turns_any)(lanes, n_active, job, n_bins);
+    take_turns(lanes, n_active, avx2);
     for (int i = n_active - 1; i >= 0; --i) {
       Lane& lane = lanes[i];
-      deliver(lane, job);
+      deliver(lane);
+      if (lane.is_bad) return job.fail(Status::value_out_of_range);
       if (lane.decoder.is_truncated()) return job.fail(Status::truncated);
       if (lane.n_missing > 0) continue;
-      if (!ends_well(job, lane.decoder, lane.block_row, Automaton::state_of(static_cast<int>(lane.at / 2)))) return;
+      if (!ends_well(job, lane.decoder, lane.block_row, lane.state(static_cast<int>(lane.at / 2)))) return;
       if (start_lane(lane, job, portable)) continue;
-      if (i != --n_active) {
-        std::memcpy(static_cast<void*>(&lane), &lanes[n_active], sizeof lane);
-        lane.context = lane.contexts + (lanes[n_active].context - lanes[n_active].contexts);
-        lane.out = lane.staging;
-      }
+      if (i != --n_active) move_lane(lane, lanes[n_active]);
     }
   }
+}
+
+// The values that a lane still misses, in a loop for it alone; it is at a value, and has no skipped rows.
+template <bool kDependent>
+NNR_INLINE void decode_rest_as(Lane& lane) {
+  ArithmeticDecoder decoder = lane.decoder;
+  const TensorLayout& layout = *lane.layout;
+  const int node = static_cast<int>(lane.at / 2) - lane.root;
+  Surroundings at{node / 3, node % 3, 0, false};
+  const bool to_levels = lane.target->output != Output::indices;
+  while (lane.n_missing > 0 && !lane.is_bad) {
+    const Run run = take_run(lane, std::min(lane.n_missing, kCheckInterval));
+    int32_t* numbers = lane.target->numbers + run.place;
+    for (int64_t i = 0; i < run.n; ++i) {
+      int32_t k;
+      if (NNR_UNLIKELY(!decode_value<true>(decoder, layout, lane.contexts, at, layout.unary_length, k))) {
+        lane.is_bad = true;
+        break;
+      }
+      numbers[i] = kDependent && to_levels ? level_of<kDependent>(k, at.state) : k;
+      at.neighbour = sign_class(k);
+      if (kDependent) at.state = kNextState[at.state][k & 1];
+    }
+    if (lane.is_bad) break;
+    lane.target->finish(numbers, run.n);
+    if (NNR_UNLIKELY(decoder.is_truncated())) break;
+  }
+  lane.decoder = decoder;
+}
+
+NNR_INLINE void decode_rest_any(Lane& lane) {
+  lane.layout->dependent ? decode_rest_as<true>(lane) : decode_rest_as<false>(lane);
+}
+
+NNR_TARGET_AVX2 inline void decode_rest_avx2(Lane& lane) { decode_rest_any(lane); }
+
+inline void decode_rest(Lane& lane, bool portable) {
+  !portable && has_avx2() ? decode_rest_avx2(lane) : decode_rest_any(lane);
 }
 
 }  // namespace nnr

@@ -167,6 +167,14 @@ NNR_INLINE uint64_t load_little_endian_64(const uint8_t* data) {
   return word;
 }
 
+NNR_INLINE void store_little_endian_64(uint8_t* data, uint64_t word) {
+#if NNR_GNU && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  std::memcpy(data, &word, sizeof word);
+#else
+  for (int i = 0; i < 8; ++i) data[i] = static_cast<uint8_t>(word >> 8 * i);
+#endif
+}
+
 NNR_INLINE void store_big_endian_32(uint8_t* data, uint32_t word) {
 #if NNR_GNU && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   word = __builtin_bswap32(word);

@@ -4,6 +4,7 @@
 #include "block_rows.hpp"
 #include "parallel_encoder.hpp"
 #include "python_layout.hpp"
+#include "side_by_side.hpp"
 
 namespace nnr {
 
@@ -115,6 +116,24 @@ class Decoder {
     return {static_cast<int>(status), found};
   }
 
+  // A tensor without entry points, to be decoded beside others; `take` gets what became of it. What it is made of must
+  // stay.
+  LoneTensor lone(const Layout& layout, const Rows& skipped_rows, const Array<uint8_t>& sets, py::array& numbers,
+                  int output, float step) const {
+    require(numbers.size() == layout.n() && numbers.itemsize() == 4 && numbers.writeable(), "numbers");
+    require(output >= 0 && output <= 2, "output");
+    layout.rows(skipped_rows), layout.sets(sets);
+    // They are only read.
+    auto* rows = skipped_rows ? const_cast<uint8_t*>(skipped_rows->data()) : nullptr;
+    const Prologue prologue{skipped_rows.has_value(), rows, const_cast<uint8_t*>(sets.data())};
+    const Target target{static_cast<int32_t*>(numbers.mutable_data()), static_cast<Output>(output), step};
+    return {decoder_, &layout, prologue, target, Status::ok};
+  }
+  int take(const LoneTensor& tensor) {
+    decoder_ = tensor.decoder;
+    return static_cast<int>(tensor.status);
+  }
+
   int finish() { return static_cast<int>(decode_end(decoder_)); }
 
   std::tuple<int64_t, unsigned, unsigned> state() const {
@@ -137,5 +156,24 @@ class Decoder {
   ArithmeticDecoder decoder_;
   std::vector<Context> contexts_;
 };
+
+// Decoder, layout, skipped rows, sets, numbers, output, step: what `Decoder::decode_values` takes.
+using LoneInput = std::tuple<Decoder*, const Layout*, Rows, Array<uint8_t>, py::array, int, float>;
+
+// Tensors of a decoder each, side by side; a status for each.
+inline std::vector<int> decode_together(std::vector<LoneInput> inputs, bool portable) {
+  std::vector<LoneTensor> tensors;
+  for (auto& [decoder, layout, skipped_rows, sets, numbers, output, step] : inputs) {
+    require(decoder && layout, "decoder and layout");
+    tensors.push_back(decoder->lone(*layout, skipped_rows, sets, numbers, output, step));
+  }
+  {
+    py::gil_scoped_release release;
+    decode_side_by_side(tensors.data(), static_cast<int64_t>(tensors.size()), portable);
+  }
+  std::vector<int> statuses;
+  for (size_t i = 0; i < tensors.size(); ++i) statuses.push_back(std::get<0>(inputs[i])->take(tensors[i]));
+  return statuses;
+}
 
 }  // namespace nnr

@@ -29,6 +29,52 @@ inline int64_t find_small_rows(const float* weights, int64_t n_rows, int64_t n_c
   return n_found;
 }
 
+// Sums of n_rows x n_columns numbers less a shift: all squares, rows, and columns, which get n_rows and n_columns numbers.
+inline double sum_differences(const float* values, int64_t n_rows, int64_t n_columns, double shift, double* row_sums,
+                              double* column_sums) {
+  double squares = 0;
+  std::fill(column_sums, column_sums + n_columns, 0.0);
+  for (int64_t row = 0; row < n_rows; ++row) {
+    const float* at = values + row * n_columns;
+    double row_sum = 0, row_squares = 0;
+    for (int64_t i = 0; i < n_columns; ++i) {
+      const double difference = at[i] - shift;
+      row_sum += difference, row_squares += difference * difference;
+      column_sums[i] += difference;
+    }
+    row_sums[row] = row_sum;
+    squares += row_squares;
+  }
+  return squares;
+}
+
+// Whether the exponents of a sample of values, and of the largest one, leave a gap of more than so many octaves.
+// `n_sample` places, spread evenly but not in step with rows; all if there are no more. Zeros and the like do not count.
+inline bool has_exponent_gap(const float* values, int64_t n, int64_t n_sample, int gap_octaves) {
+  bool is_present[256] = {};
+  const auto note = [&](uint32_t bits) { is_present[bits >> 23 & 255] = true; };
+  const auto bits_at = [values](int64_t i) {
+    uint32_t bits;
+    std::memcpy(&bits, values + i, sizeof bits);
+    return bits;
+  };
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, bits_at(i) & 0x7fffffffu);
+  note(largest);
+  if (n <= n_sample) {
+    for (int64_t i = 0; i < n; ++i) note(bits_at(i));
+  } else {
+    for (int64_t i = 0; i < n_sample; ++i) note(bits_at((i * n + i * 40503 % n) / n_sample));
+  }
+  int last = 0;
+  for (int exponent = 1; exponent < 256; ++exponent) {
+    if (!is_present[exponent]) continue;
+    if (last && exponent - last > gap_octaves) return true;
+    last = exponent;
+  }
+  return false;
+}
+
 // The levels of n indices, and the state after them.
 NNR_INLINE int levels_of_run(int state, const int32_t* indices, int64_t n, int32_t* levels) {
   int64_t i = 0;

@@ -17,7 +17,8 @@ class Recorder {
  public:
   Recorder(int n_contexts, bool portable) : n_contexts_(n_contexts), kernel_(queue_kernel(portable)) {
     const auto n = static_cast<size_t>(n_contexts);
-    records_.reset(new (std::nothrow) ContextRecord[n]());
+    records_.reset(new (std::nothrow) ContextRecord[n]);
+    is_used_.reset(new (std::nothrow) bool[n]());
     ends_.reset(new (std::nothrow) uint8_t*[n]);
     memory_.reset(new (std::nothrow) uint8_t[(n + kMaxQueues + 1) * kQueueLength]);
     if (!is_ready()) return;
@@ -25,10 +26,9 @@ class Recorder {
     uint8_t* queues = memory_.get() + (misplaced ? kQueueLength - misplaced : 0);
     for (size_t i = 0; i < n; ++i) ends_[i] = queues + i * kQueueLength;
     for (size_t i = 0; i < kMaxQueues; ++i) spare_[i] = queues + (n + i) * kQueueLength;
-    reset_states();
   }
 
-  bool is_ready() const { return records_ && ends_ && memory_; }
+  bool is_ready() const { return records_ && is_used_ && ends_ && memory_; }
 
   void take(const Bin* bins, int n) {
     uint8_t** ends = ends_.get();
@@ -51,16 +51,20 @@ class Recorder {
       uint8_t*& end = ends_[static_cast<size_t>(i)];
       const int n = length(end);
       end -= n;
-      const Queue queue{&records_[static_cast<size_t>(i)], end};
-      if (n) kernel_.run(&queue, 1, n);
+      if (!n) continue;
+      const Queue queue{&used_record(i), end};
+      kernel_.run(&queue, 1, n);
     }
-    reset_states();
+    for (int i = 0; i < n_contexts_; ++i) {
+      if (is_used_[static_cast<size_t>(i)]) records_[static_cast<size_t>(i)].reset_states();
+    }
   }
 
   // The counts and costs of another recorder of the same contexts, both at the end of a block row.
   void add(const Recorder& other) {
     for (int i = 0; i < n_contexts_; ++i) {
-      ContextRecord& to = records_[static_cast<size_t>(i)];
+      if (!other.is_used_[static_cast<size_t>(i)]) continue;
+      ContextRecord& to = used_record(i);
       const ContextRecord& from = other.record(i);
       for (int lane = 0; lane < kSets; ++lane) to.cost[lane] += from.cost[lane];
       to.n_bins += from.n_bins;
@@ -69,12 +73,22 @@ class Recorder {
     n_bypass_ += other.n_bypass_;
   }
 
-  const ContextRecord& record(int context) const { return records_[static_cast<size_t>(context)]; }
+  const ContextRecord& record(int context) const {
+    static const ContextRecord none{};
+    return is_used_[static_cast<size_t>(context)] ? records_[static_cast<size_t>(context)] : none;
+  }
   uint64_t n_bypass() const { return n_bypass_; }
 
  private:
-  void reset_states() {
-    for (int i = 0; i < n_contexts_; ++i) records_[static_cast<size_t>(i)].reset_states();
+  // That of a context which has bins: most have none in small tensors.
+  ContextRecord& used_record(int context) {
+    ContextRecord& record = records_[static_cast<size_t>(context)];
+    if (!is_used_[static_cast<size_t>(context)]) {
+      is_used_[static_cast<size_t>(context)] = true;
+      record = ContextRecord{};
+      record.reset_states();
+    }
+    return record;
   }
 
   // Of a queue that is not full, by its end: queues begin at multiples of their length.
@@ -84,7 +98,7 @@ class Recorder {
 
   // Lets a full queue wait for others, since one estimator alone waits for itself; then all of them are run.
   NNR_NOINLINE void take_full_queue(int context) {
-    ContextRecord& record = records_[static_cast<size_t>(context)];
+    ContextRecord& record = used_record(context);
     uint8_t*& end = ends_[static_cast<size_t>(context)];
     for (int i = 0; i < n_waiting_; ++i) {
       if (waiting_[i].record == &record) {
@@ -105,7 +119,8 @@ class Recorder {
 
   int n_contexts_;
   const QueueKernel kernel_;
-  std::unique_ptr<ContextRecord[]> records_;
+  std::unique_ptr<ContextRecord[]> records_;  // of those that are used
+  std::unique_ptr<bool[]> is_used_;
   std::unique_ptr<uint8_t*[]> ends_;  // of each context's queue
   std::unique_ptr<uint8_t[]> memory_;
   Queue waiting_[kMaxQueues];  // full, of different contexts

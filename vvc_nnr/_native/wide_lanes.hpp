@@ -28,32 +28,43 @@ constexpr uint32_t kStateBits = 0xff00fff0u, kRateBits = 0x000f000fu;
 // A step of the automaton: number << 24 | is_escape << 23 | next node << 12 | next context.
 constexpr uint32_t kEscapeBit = 1u << 23, kNodeBits = 0x7ff, kContextBits = 0xfff;
 
-static_assert(48 + 16 * kMaxLaneUnaryLength <= kNodeBits && 2 * kMaxLaneUnaryLength + 1 < -kEscaped, "packed steps");
+static_assert(Automaton::kMaxNodes - 1 <= kNodeBits && 2 * kMaxLaneUnaryLength + 1 < -kEscaped, "packed steps");
 static_assert(kGreater + 2 * kMaxLaneUnaryLength <= kWideStride, "contexts of a lane");
+
+// The steps of an automaton, packed.
+struct WideSteps {
+  alignas(64) uint32_t steps[Automaton::kMaxNodes][2];  // by node and bin
+
+  void build(const Automaton& automaton) {
+    for (int i = 0; i < 2 * automaton.n_nodes; ++i) {
+      const LaneStep& step = automaton.steps[i];
+      const uint32_t number = static_cast<uint8_t>(step.is_complete ? step.number : kNothing);
+      steps[i / 2][i & 1] = number << 24 | (step.is_escape ? kEscapeBit : 0) | step.at / 2u << 12 | step.context;
+    }
+  }
+};
 
 struct WideState {
   alignas(64) uint32_t value[kWideLanes], range[kWideLanes], next[kWideLanes], n_valid[kWideLanes];
   alignas(64) uint32_t node[kWideLanes], context[kWideLanes];  // place in `contexts`
   alignas(64) uint32_t contexts[kWideLanes * kWideStride];
   alignas(64) uint32_t log[kWideRun / 4][kWideLanes];  // bytes of four steps
-  alignas(64) uint32_t steps[48 + 16 * kMaxLaneUnaryLength][2];  // by node and bin
+  const WideSteps* steps;
+  const uint8_t* base;  // what `next` and `limit` count from: all codewords are behind it
+  alignas(64) uint32_t limit[kWideLanes];
   uint8_t complete[kWideLanes][kWideRun + 64];  // those of the log that hold a number, by lane
   int64_t n_complete[kWideLanes];
   int32_t escaped[kWideLanes][kWideRun];  // values that no byte holds
   int n_escaped[kWideLanes];
 
-  void build(const Automaton& automaton, int unary_length) {
-    for (int i = 0; i < 2 * (48 + 16 * unary_length); ++i) {
-      const LaneStep& step = automaton.steps[i];
-      const uint32_t number = static_cast<uint8_t>(step.is_complete ? step.number : kNothing);
-      steps[i / 2][i & 1] = number << 24 | (step.is_escape ? kEscapeBit : 0) | step.at / 2u << 12 | step.context;
-    }
+  void build(const WideSteps& shared, const uint8_t* codewords) {
+    steps = &shared, base = codewords;
     for (int i = 0; i < kWideLanes; ++i) start_idle(i);
   }
 
   // A lane that has nothing to do and may do anything.
   void start_idle(int i) {
-    value[i] = next[i] = 0;
+    value[i] = next[i] = limit[i] = 0;
     range[i] = 256u << kWindowShift;
     n_valid[i] = kWideValidBits;
     node[i] = 0;
@@ -67,14 +78,15 @@ struct WideState {
     value[i] = static_cast<uint32_t>(decoder.value >> 32);
     range[i] = static_cast<uint32_t>(decoder.range >> 32);
     n_valid[i] = static_cast<uint32_t>(n);
-    next[i] = static_cast<uint32_t>(std::min<int64_t>((position + n) >> 3, decoder.limit - decoder.begin));
+    limit[i] = static_cast<uint32_t>(decoder.limit - base);
+    next[i] = std::min(static_cast<uint32_t>(decoder.begin - base + ((position + n) >> 3)), limit[i]);
   }
 
   void get_decoder(int i, ArithmeticDecoder& decoder) const {
     decoder.value = uint64_t{value[i]} << 32;
     decoder.range = uint64_t{range[i]} << 32;
     decoder.n_valid = static_cast<int>(n_valid[i]);
-    decoder.next = decoder.begin + next[i];
+    decoder.next = base + next[i];
   }
 
   void put_node(int i, uint32_t lane_at, int64_t lane_context) {
@@ -91,6 +103,21 @@ struct WideState {
       const uint32_t fast = static_cast<uint16_t>(from.fast.scaled * 16) | fast_rate;
       const uint32_t slow = static_cast<uint16_t>(from.slow * 16) | slow_rate;
       contexts[i * kWideStride + c] = fast << 16 | slow;
+    }
+  }
+
+  // The inverse, but for the decoder. Rates stay as they were put.
+  void get_lane(int i, Lane& lane) const {
+    lane.at = 2 * node[i];
+    lane.out = lane.staging;
+    lane.context = lane.contexts + (context[i] - static_cast<uint32_t>(i * kWideStride));
+    for (int c = 0; c < kGreater + 2 * lane.layout->unary_length; ++c) {
+      Context& to = lane.contexts[c];
+      const uint32_t packed = contexts[i * kWideStride + c];
+      const int fast = static_cast<int8_t>(packed >> 24);
+      to.fast.index = static_cast<uint16_t>((to.fast.index & 0xff00) + fast + 128);
+      to.fast.scaled = static_cast<int16_t>(16 * fast);
+      to.slow = static_cast<int16_t>(static_cast<int16_t>(packed & 0xfff0) / 16);
     }
   }
 };
@@ -115,8 +142,7 @@ constexpr WideTables make_wide_tables() {
 inline constexpr WideTables kWideTables = make_wide_tables();
 
 // The remainder of each lane in `escapes`, and its value into the list of the lane.
-template <bool kDependent>
-NNR_NOINLINE void decode_wide_escapes(WideState& state, Lane* lanes, LaneJob& job, unsigned escapes) {
+NNR_NOINLINE inline void decode_wide_escapes(WideState& state, Lane* lanes, unsigned escapes) {
   for (; escapes; escapes &= escapes - 1) {
     const int i = __builtin_ctz(escapes);
     Lane& lane = lanes[i];
@@ -124,7 +150,7 @@ NNR_NOINLINE void decode_wide_escapes(WideState& state, Lane* lanes, LaneJob& jo
     lane.decoder.refill();
     lane.at = 2 * state.node[i];
     lane.out = &state.escaped[i][state.n_escaped[i]++];
-    decode_escape<kDependent>(lane, job);
+    decode_escape(lane);
     lane.decoder.refill();
     state.put_decoder(i, lane.decoder);
     state.put_node(i, lane.at, lane.context - lane.contexts);
@@ -174,8 +200,8 @@ struct WideVectors {
   NNR_WIDE_INLINE __m512i step(WideState& state, __m512i first_contexts) {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
-    const __m512i left = _mm512_i32gather_epi64(_mm512_castsi512_si256(node), state.steps, 8);
-    const __m512i right = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(node, 1), state.steps, 8);
+    const __m512i left = _mm512_i32gather_epi64(_mm512_castsi512_si256(node), state.steps->steps, 8);
+    const __m512i right = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(node, 1), state.steps->steps, 8);
     const __m512i if_zero = _mm512_permutex2var_epi32(left, even, right);
     const __m512i if_one = _mm512_permutex2var_epi32(left, odd, right);
 
@@ -229,16 +255,17 @@ struct WideRunner {
     std::memset(state.n_escaped, 0, sizeof state.n_escaped);
   }
 
+  NNR_WIDE_INLINE void refill() { vectors.refill(state.base, _mm512_load_si512(state.limit)); }
+
   // One bin of each lane; only lanes in `active` count.
-  template <bool kDependent>
-  NNR_WIDE_INLINE void step(Lane* lanes, LaneJob& job, __mmask16 active) {
+  NNR_WIDE_INLINE void step(Lane* lanes, __mmask16 active) {
     const __m512i numbers = _mm512_set1_epi32(static_cast<int32_t>(0xff000000u));
     const __m512i reached = vectors.step(state, first_contexts);
     log = _mm512_or_si512(_mm512_srli_epi32(log, 8), _mm512_and_si512(reached, numbers));
     const __mmask16 escapes = _mm512_mask_test_epi32_mask(active, reached, _mm512_set1_epi32(kEscapeBit));
     if (NNR_UNLIKELY(escapes)) {
       vectors.store(state);
-      decode_wide_escapes<kDependent>(state, lanes, job, escapes);
+      decode_wide_escapes(state, lanes, escapes);
       vectors.load(state);
       const __m512i mark = _mm512_set1_epi32(static_cast<int32_t>(static_cast<uint32_t>(kEscaped) << 24));
       log = _mm512_mask_or_epi32(log, escapes, _mm512_andnot_si512(numbers, log), mark);
@@ -257,17 +284,15 @@ struct WideRunner {
 };
 
 // n_steps bins of each lane of one vector or of two, which hide each other's latency; n_steps up to kWideRun.
-template <bool kDependent, bool kPair>
-NNR_WIDE_INLINE void take_wide_turns(WideState* states, Lane* lanes, LaneJob& job, int64_t n_steps, uint32_t active) {
-  const uint8_t* data = job.anywhere.begin;
-  const __m512i limit = _mm512_set1_epi32(static_cast<int32_t>(job.anywhere.limit - data));
+template <bool kPair>
+NNR_WIDE_INLINE void take_wide_turns(WideState* states, Lane* lanes, int64_t n_steps, uint32_t active) {
   const auto active_a = static_cast<__mmask16>(active), active_b = static_cast<__mmask16>(active >> kWideLanes);
   WideRunner a(states[0]), b(states[kPair ? 1 : 0]);
   for (int64_t i = 0; i < n_steps; ++i) {
-    if ((i & 1) == 0) a.vectors.refill(data, limit);
-    if (kPair && (i & 1) == 0) b.vectors.refill(data, limit);
-    a.step<kDependent>(lanes, job, active_a);
-    if (kPair) b.step<kDependent>(lanes + kWideLanes, job, active_b);
+    if ((i & 1) == 0) a.refill();
+    if (kPair && (i & 1) == 0) b.refill();
+    a.step(lanes, active_a);
+    if (kPair) b.step(lanes + kWideLanes, active_b);
     if ((i & 3) == 3) _mm512_store_si512(a.state.log[i >> 2], a.log);
     if (kPair && (i & 3) == 3) _mm512_store_si512(b.state.log[i >> 2], b.log);
   }
@@ -293,14 +318,14 @@ NNR_WIDE_INLINE void collect(WideState& state, int i, int64_t n_steps) {
 }
 
 // What `deliver` does, with the numbers that were collected.
-NNR_WIDE_INLINE void deliver_wide(const WideState& state, int i, Lane& lane, const LaneJob& job) {
-  const bool to_values = job.target.output == Output::values;
-  const __m512 step = _mm512_set1_ps(job.target.step);
+NNR_WIDE_INLINE void deliver_wide(const WideState& state, int i, Lane& lane) {
+  const bool to_values = lane.target->output == Output::values;
+  const __m512 step = _mm512_set1_ps(lane.target->step);
   const uint8_t* from = state.complete[i];
   const int32_t* escaped = state.escaped[i];
   for (const uint8_t* end = from + state.n_complete[i]; from < end;) {
-    const Run run = take_run(lane, job.layout, end - from);
-    int32_t* to = job.target.numbers + run.place;
+    const Run run = take_run(lane, end - from);
+    int32_t* to = lane.target->numbers + run.place;
     for (int64_t j = 0; j < run.n; j += 16) {
       const auto wanted = static_cast<__mmask16>((1u << std::min<int64_t>(16, run.n - j)) - 1);
       __m512i numbers = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j)));
@@ -316,22 +341,16 @@ NNR_WIDE_INLINE void deliver_wide(const WideState& state, int i, Lane& lane, con
   }
 }
 
-template <bool kDependent>
-NNR_WIDE_INLINE void run_wide_as(WideState* states, Lane* lanes, LaneJob& job, int64_t n_steps, uint32_t active) {
-  active >> kWideLanes ? take_wide_turns<kDependent, true>(states, lanes, job, n_steps, active)
-                       : take_wide_turns<kDependent, false>(states, lanes, job, n_steps, active);
-}
-
-NNR_TARGET_WIDE inline void run_wide(WideState* states, Lane* lanes, LaneJob& job, int64_t n_steps, uint32_t active) {
-  job.layout.dependent ? run_wide_as<true>(states, lanes, job, n_steps, active)
-                       : run_wide_as<false>(states, lanes, job, n_steps, active);
+NNR_TARGET_WIDE inline void run_wide(WideState* states, Lane* lanes, int64_t n_steps, uint32_t active) {
+  active >> kWideLanes ? take_wide_turns<true>(states, lanes, n_steps, active)
+                       : take_wide_turns<false>(states, lanes, n_steps, active);
   for (uint32_t rest = active; rest; rest &= rest - 1) {
     const int i = __builtin_ctz(rest);
     collect(states[i / kWideLanes], i % kWideLanes, n_steps);
   }
   for (uint32_t rest = active; rest; rest &= rest - 1) {
     const int i = __builtin_ctz(rest);
-    deliver_wide(states[i / kWideLanes], i % kWideLanes, lanes[i], job);
+    deliver_wide(states[i / kWideLanes], i % kWideLanes, lanes[i]);
   }
 }
 
@@ -340,8 +359,15 @@ inline bool has_wide_lanes() {
                                         kAvx512Vbmi2);
 }
 
+// So many steps that no lane completes more values than it misses.
+inline int64_t wide_run(const Lane* lanes, uint32_t active) {
+  int64_t n_steps = kWideRun;
+  for (uint32_t rest = active; rest; rest &= rest - 1) n_steps = std::min(n_steps, lanes[__builtin_ctz(rest)].n_missing);
+  return n_steps;
+}
+
 // What decode_lanes does, with up to kMaxWideLanes lanes, of two states.
-inline void decode_wide_lanes(WideState* states, Lane* lanes, int n_lanes, LaneJob& job) {
+inline void decode_wide_lanes(WideState* states, const WideSteps& steps, Lane* lanes, int n_lanes, LaneJob& job) {
   uint32_t active = 0;
   const auto start = [&](int i) {
     active &= ~(1u << i);
@@ -349,23 +375,22 @@ inline void decode_wide_lanes(WideState* states, Lane* lanes, int n_lanes, LaneJ
     states[i / kWideLanes].put_lane(i % kWideLanes, lanes[i], job.layout.unary_length);
     active |= 1u << i;
   };
-  for (int i = 0; i < n_lanes; i += kWideLanes) states[i / kWideLanes].build(job.automaton, job.layout.unary_length);
+  for (int i = 0; i < n_lanes; i += kWideLanes) {
+    states[i / kWideLanes].build(steps, job.anywhere.begin);
+  }
   for (int i = 0; i < n_lanes; ++i) start(i);
   while (active && !job.has_failed()) {
-    int64_t n_steps = kWideRun;
-    for (uint32_t rest = active; rest; rest &= rest - 1) {
-      n_steps = std::min(n_steps, lanes[__builtin_ctz(rest)].n_missing);
-    }
-    run_wide(states, lanes, job, n_steps, active);
+    run_wide(states, lanes, wide_run(lanes, active), active);
     for (uint32_t rest = active; rest; rest &= rest - 1) {
       const int i = __builtin_ctz(rest);
       const WideState& state = states[i / kWideLanes];
       Lane& lane = lanes[i];
       state.get_decoder(i % kWideLanes, lane.decoder);
+      if (lane.is_bad) return job.fail(Status::value_out_of_range);
       if (lane.decoder.is_truncated()) return job.fail(Status::truncated);
       if (lane.n_missing > 0) continue;
       const int node = static_cast<int>(state.node[i % kWideLanes]);
-      if (!ends_well(job, lane.decoder, lane.block_row, Automaton::state_of(node))) return;
+      if (!ends_well(job, lane.decoder, lane.block_row, lane.state(node))) return;
       start(i);
     }
   }

@@ -16,6 +16,7 @@ in `FloatBits`. Since numpy has no such types, what is read back is float32 that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -23,6 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr import _kernels
 from vvc_nnr.bitstream.float8 import FLOAT8, nearest_codes, values_of_codes
 from vvc_nnr.errors import InputError
 
@@ -145,7 +147,9 @@ def finite_float32(array: Array | FloatBits) -> NDArray[np.float32] | None:
     """As `as_float32`; None if a value is NaN, infinite or beyond float32, or most of them are too small for it."""
     values = nearest_float32(array)
     least, largest = extremes(values)
-    if not np.isfinite((least, largest)).all() or _is_beneath_float32(array, values, max(-least, largest)):
+    if not (math.isfinite(least) and math.isfinite(largest)) or _is_beneath_float32(
+        array, values, max(-least, largest)
+    ):
         return None
     return values
 
@@ -186,7 +190,11 @@ def nonzero(array: Array | FloatBits) -> NDArray[np.bool_]:
 
 def extremes(values: Array) -> tuple[Any, Any]:
     """Least and largest element; NaN if there is one; zeros of an empty array."""
-    return (values.min(), values.max()) if values.size else (values.dtype.type(0), values.dtype.type(0))
+    if not values.size:
+        return values.dtype.type(0), values.dtype.type(0)
+    if values.dtype == np.float32 and values.dtype.isnative:
+        return _kernels.extremes(values)
+    return values.min(), values.max()
 
 
 def as_int32(array: Array | FloatBits, number_format: str) -> tuple[NDArray[np.int32], ...]:

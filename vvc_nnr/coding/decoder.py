@@ -25,11 +25,11 @@ from vvc_nnr.bitstream.parameter_sets import ParameterSets
 from vvc_nnr.bitstream.stream import CodedTensor, Stream
 from vvc_nnr.bitstream.units import PlacedUnit
 from vvc_nnr.coding.exact_forms import bits_of_form, plain_values, with_outliers
-from vvc_nnr.coding.unit_coding import TensorPast, coded_step, decode_unit
+from vvc_nnr.coding.unit_coding import TensorPast, coded_step, decode_unit, payload_of
 from vvc_nnr.errors import BitstreamError, UnsupportedError
-from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output
+from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output, decode_payloads
 from vvc_nnr.options import element_limit
-from vvc_nnr.parallel import Progress, run_all
+from vvc_nnr.parallel import BATCH_ELEMENTS, Progress, run_all
 
 G_SUFFIX = "_G"
 
@@ -57,10 +57,17 @@ def decode_arrays(unit: DataUnit, sets: ParameterSets, max_elements: int, n_thre
     """
     if unit.nnr_compressed_data_unit_payload_type is PayloadType.RAW_FLOAT:
         return {unit.topology_elem_id_list[0]: _raw_floats(unit, max_elements)}
-    parts = unit.parts()
-    as_levels = unit.codebook is not None or not unit.has_qp
-    output: Output = "levels" if as_levels else "values"
-    decoded = decode_unit(unit, sets, output=output, max_elements=max_elements, n_threads=n_threads)
+    decoded = decode_unit(unit, sets, output=_output_of(unit), max_elements=max_elements, n_threads=n_threads)
+    return _arrays_of(unit, sets, decoded)
+
+
+def _output_of(unit: DataUnit) -> Output:
+    return "levels" if unit.codebook is not None or not unit.has_qp else "values"
+
+
+def _arrays_of(unit: DataUnit, sets: ParameterSets, decoded: tuple[DecodedTensor, ...]) -> dict[str, Array]:
+    """The tensors of a unit by name from what was decoded of it."""
+    parts, as_levels = unit.parts(), _output_of(unit) == "levels"
     arrays = [_array(part, tensor, sets, as_levels) for part, tensor in zip(parts, decoded, strict=True)]
     if unit.is_block:
         return _combined(unit, parts, arrays)
@@ -135,6 +142,8 @@ def _product(unit: DataUnit, g: Array, h: Array) -> Array:
 
 # A tensor of fewer values is not worth the work of several threads.
 SPLIT_ELEMENTS = 1 << 20
+# Tensors of so many values are decoded side by side: what they are decoded to stays in memory at once.
+TOGETHER_ELEMENTS = 1 << 22
 
 
 def check_size(tensors: Sequence[CodedTensor], max_elements: int | None) -> None:
@@ -177,7 +186,7 @@ def decode_tensors(
     """
     sizes = [tensor.n_elements for tensor in tensors]
     alone = _split_tensors(tensors, n_threads)
-    others = sorted(set(range(len(tensors))) - set(alone))
+    others = _batches(sizes, set(range(len(tensors))) - set(alone), n_threads)
     n_done, n_total = 0, sum(sizes)
     found: dict[int, dict[str, Array]] = {}
     for place in alone:
@@ -186,9 +195,27 @@ def decode_tensors(
         if progress:
             progress(n_done, n_total)
     report = progress and (lambda n, _: progress(n_done + n, n_total))
-    decoded = run_all(decode_tensor, [tensors[p] for p in others], [sizes[p] for p in others], n_threads, report)
-    found.update(zip(others, decoded, strict=True))
+    batches = [[tensors[place] for place in batch] for batch in others]
+    n_in_batches = [sum(sizes[place] for place in batch) for batch in others]
+    for batch, decoded in zip(others, run_all(_decode_batch, batches, n_in_batches, n_threads, report), strict=True):
+        found.update(zip(batch, decoded, strict=True))
     return _merged(found[place] for place in range(len(tensors)))
+
+
+def _batches(sizes: Sequence[int], places: Iterable[int], n_threads: int) -> list[list[int]]:
+    """Places of tensors that are decoded side by side, those of like sizes together."""
+    ordered = sorted(places, key=lambda place: (-sizes[place], place))
+    share = sum(sizes[place] for place in ordered) // (1 if n_threads == 1 else 2 * n_threads)
+    most = min(TOGETHER_ELEMENTS, max(share, BATCH_ELEMENTS))
+    batches: list[list[int]] = []
+    n_in_last = 0
+    for place in ordered:
+        if not batches or n_in_last + sizes[place] > most:
+            batches.append([])
+            n_in_last = 0
+        batches[-1].append(place)
+        n_in_last += sizes[place]
+    return batches
 
 
 def _split_tensors(tensors: Sequence[CodedTensor], n_threads: int) -> list[int]:
@@ -228,7 +255,46 @@ def decode_tensor(tensor: CodedTensor, n_threads: int = 1) -> dict[str, Array]:
     """
     if tensor.has_values:
         return {tensor.name: _values(tensor)}
-    decoded = [_decode_unit(placed, n_threads) for placed in tensor.units]
+    return _put_together(tensor, [_decode_unit(placed, n_threads) for placed in tensor.units])
+
+
+def _decode_batch(tensors: Sequence[CodedTensor]) -> list[dict[str, Array]]:
+    """What `decode_tensor` gives of each tensor; their data units are decoded side by side.
+
+    Raises:
+        BitstreamError: If a payload breaks the format.
+    """
+    coded = [
+        (unit, placed.parameter_sets)
+        for tensor in tensors
+        for placed in tensor.units
+        if (unit := _codeword(tensor, placed)) is not None
+    ]
+    payloads = [payload_of(unit, sets, output=_output_of(unit), max_elements=unit.n_elements) for unit, sets in coded]
+    decoded = iter(zip(coded, decode_payloads(payloads), strict=True))
+
+    def arrays_of(tensor: CodedTensor, placed: PlacedUnit) -> dict[str, Array]:
+        if _codeword(tensor, placed) is None:
+            return _decode_unit(placed, 1)
+        (unit, sets), numbers = next(decoded)
+        return _arrays_of(unit, sets, numbers)
+
+    return [
+        {tensor.name: _values(tensor)}
+        if tensor.has_values
+        else _put_together(tensor, [arrays_of(tensor, placed) for placed in tensor.units])
+        for tensor in tensors
+    ]
+
+
+def _codeword(tensor: CodedTensor, placed: PlacedUnit) -> DataUnit | None:
+    """A data unit of a tensor if it has a codeword."""
+    unit = placed.unit
+    return unit if isinstance(unit, DataUnit) and unit.has_codeword and not tensor.has_values else None
+
+
+def _put_together(tensor: CodedTensor, decoded: list[dict[str, Array]]) -> dict[str, Array]:
+    """A tensor by its name from what its data units hold; of a block, all its tensors."""
     if tensor.data_units[0].is_block:
         (arrays,) = decoded
         if tensor.number_format is None:

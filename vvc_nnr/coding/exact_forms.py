@@ -24,7 +24,6 @@ centre.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
@@ -50,8 +49,6 @@ _FEW, _MANY_OF_FEW = 1024, 1000
 SAMPLE, SMALL, _PIECES = 1 << 14, 1 << 14, 4
 # Forms of all values.
 KINDS: tuple[RawKind, ...] = tuple(kind for kind in get_args(RawKind) if kind != "outliers")
-# Magnitudes up to this have bins of their own, larger ones bits.
-_UNARY = 10
 # Odd numbers that make words of values, and the share of different runs below which some repeat.
 _MIXERS = tuple(np.uint64(m) for m in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93))
 _REPEATS = 0.98
@@ -104,16 +101,7 @@ def estimated_bytes(form: ExactForm) -> float:
     """What a form takes at least, about, by the entropy of its integers behind the signs of their neighbours."""
     if form.integers is None:
         return len(form.raw)
-    size = np.abs(form.integers)
-    n_bits = np.frexp(np.maximum(size - _UNARY, 0).astype(np.float32))[1]
-    sign = np.sign(form.integers)
-    kind = sign * (np.minimum(size, _UNARY) + n_bits)
-    before = np.concatenate([np.zeros(1, sign.dtype), sign[:-1]])
-    counts = np.bincount((kind + _UNARY + 31) * 3 + before + 1).astype(np.float64)
-    counts = np.concatenate([counts, np.zeros(-len(counts) % 3)]).reshape(-1, 3)
-    present, totals = counts[counts > 0], counts.sum(axis=0)
-    entropy = float((totals[totals > 0] * np.log2(totals[totals > 0])).sum() - (present * np.log2(present)).sum())
-    return (entropy + float(np.maximum(n_bits - 1, 0).sum())) / 8 + len(form.raw)
+    return _kernels.integer_bits(form.integers) / 8 + len(form.raw)
 
 
 def may_repeat(bits: Bits) -> bool:
@@ -208,22 +196,17 @@ def joined_floats(integers: NDArray[np.int32], raw: bytes | memoryview, float_fo
         raise _damaged("its head is none")
     skips_zeros, has_signs = zeros > 0, zeros == _SIGNED_ZEROS
     coded = integers[integers != 0] if skips_zeros else integers
-    least = -centre
-    largest = (1 << 8 * dtype.itemsize - 1 - mantissa_bits) - 1 - centre + skips_zeros
-    if len(coded) and not least <= int(coded.min()) <= int(coded.max()) <= largest:
-        raise _damaged("an exponent is out of range")
-    layout = _Layout(8 * dtype.itemsize, mantissa_bits)
     n_zeros = len(integers) - len(coded)
     n_planes_bytes = len(raw) - _SPLIT_HEAD.size - ((n_zeros + 7) // 8 if has_signs else 0)
     if n_planes_bytes < 0:
         raise _damaged("it is cut off")
-    planes = _Planes.of(raw[_SPLIT_HEAD.size :][:n_planes_bytes], len(coded), kept + 1)
+    if n_planes_bytes != (kept + 1) // 8 * len(coded) + (kept + 1) % 8 * ((len(coded) + 7) // 8):
+        raise _damaged("it has another number of bytes than its values take")
+    planes = np.frombuffer(raw, np.uint8, n_planes_bytes, _SPLIT_HEAD.size)
     bits = np.empty(len(coded), dtype)
-    for part in _parts(len(coded)):
-        exponents = coded[part] + np.int32(centre)
-        if skips_zeros:
-            exponents -= coded[part] > 0
-        bits[part] = layout.joined(exponents.astype(dtype), planes.get(part, dtype), mantissa_bits - kept)
+    coded = np.ascontiguousarray(coded, np.int32)
+    if not _kernels.join_floats(coded, planes, mantissa_bits, mantissa_bits - kept, centre, skips_zeros, bits):
+        raise _damaged("an exponent is out of range")
     if not skips_zeros:
         return bits
     whole = np.zeros(len(integers), dtype)
@@ -233,11 +216,6 @@ def joined_floats(integers: NDArray[np.int32], raw: bytes | memoryview, float_fo
         is_minus = np.unpackbits(signs, count=n_zeros, bitorder="little")
         whole[integers == 0] = is_minus.astype(dtype) << dtype.type(8 * dtype.itemsize - 1)
     return whole
-
-
-def _parts(n_values: int) -> Iterator[slice]:
-    """Parts of values that stay in the processor's caches; all but the last are whole bytes of bit planes."""
-    return (slice(first, min(first + SAMPLE, n_values)) for first in range(0, n_values, SAMPLE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,58 +235,6 @@ class _Layout:
         """Where a value is zero of either sign."""
         found: NDArray[np.bool_] = bits << bits.dtype.type(1) == 0
         return found
-
-    def joined(self, exponents: Bits, rest: Bits, dropped: int) -> Bits:
-        """Floats of exponents, and of signs above mantissas without their lowest bits."""
-        kind = rest.dtype.type
-        kept = self.mantissa_bits - dropped
-        exponents <<= kind(self.mantissa_bits)
-        exponents |= (rest & kind((1 << kept) - 1)) << kind(dropped)
-        exponents |= (rest >> kind(kept)) << kind(self.n_bits - 1)
-        return exponents
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Planes:
-    """Numbers of equal size: their lowest bytes, the next ones, and so on, then the bits that are left.
-
-    Attributes:
-        whole: uint8, (n_bytes, n_values).
-        single: uint8, (n_bits, n_values / 8), the first value lowest.
-    """
-
-    whole: NDArray[np.uint8]
-    single: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, data: bytes | memoryview, n_values: int, n_bits: int) -> _Planes:
-        """From their bytes.
-
-        Raises:
-            BitstreamError: If it has another number of bytes.
-        """
-        row, n_whole = (n_values + 7) // 8, n_bits // 8 * n_values
-        if len(data) != n_whole + n_bits % 8 * row:
-            raise _damaged("it has another number of bytes than its values take")
-        stored = np.frombuffer(data, np.uint8)
-        return cls(stored[:n_whole].reshape(n_bits // 8, n_values), stored[n_whole:].reshape(n_bits % 8, row))
-
-    def get(self, part: slice, dtype: np.dtype[Any]) -> Bits:
-        """The values of a part."""
-        values = np.zeros(part.stop - part.start, dtype)
-        for place, plane in enumerate(self.whole):
-            values |= plane[part].astype(dtype) << dtype.type(8 * place)
-        if len(self.single):
-            rest = np.zeros(len(values), np.uint8)
-            for place, plane in enumerate(self.single):
-                bits = np.unpackbits(plane[_bytes_of(part)], count=len(values), bitorder="little")
-                rest |= bits << np.uint8(place)
-            values |= rest.astype(dtype) << dtype.type(8 * len(self.whole))
-        return values
-
-
-def _bytes_of(part: slice) -> slice:
-    return slice(part.start // 8, (part.stop + 7) // 8)
 
 
 def palette_form(bits: Bits) -> ExactForm | None:

@@ -39,7 +39,7 @@ from vvc_nnr.quantize.dependent import (
     sum_weights_of,
 )
 from vvc_nnr.quantize.rate_distortion import quantize_thoroughly
-from vvc_nnr.quantize.snr import WEAK_DB, rows_snr_db, snr_of_errors_db, sure_energy, weak_rows
+from vvc_nnr.quantize.snr import WEAK_DB, rows_snr_db, signal_of, sure_energy, weak_rows
 from vvc_nnr.quantize.step_choice import (
     MAX_STEPS,
     Quantiser,
@@ -177,10 +177,13 @@ def _weak_db(
     """The SNR of a tensor, or of many of its rows if below WEAK_DB; and whether all keep `least_db`."""
     errors = row_errors(values, found, params, step)
     as_weak_db = max(least_db, WEAK_DB)
+    signal = signal_of(values) if facts is None or facts.signal is None else facts.signal
+    if facts is not None:
+        facts.signal = signal
     if found.row_errors is not None:
         known = {} if facts is None else facts.sure_energy
         if by_rows not in known:
-            known[by_rows] = sure_energy(values, by_rows=by_rows)
+            known[by_rows] = sure_energy(values, by_rows=by_rows, signal=signal)
         if 10 ** (as_weak_db / 10) * float(errors.sum()) < known[by_rows]:
             return None, True
 
@@ -188,7 +191,7 @@ def _weak_db(
         own = errors if limit == math.inf else row_errors(values, found, params, step, limit)
         return float(own.sum())
 
-    found_db = snr_of_errors_db(values, squared_error_below)
+    found_db = signal.snr_db(squared_error_below)
     is_kept = found_db >= least_db
     if found_db >= WEAK_DB and by_rows:
         found_db = weak_rows_db(values, errors, step)

@@ -30,6 +30,7 @@ from vvc_nnr.coding.unit_coding import TensorPast, encode_indices
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.codebooks import codebook_bits
+from vvc_nnr.quantize.snr import Signal
 from vvc_nnr.roles.roles import Rule
 
 # Greater flags less one that levels are searched by, as the reference software has them.
@@ -55,6 +56,7 @@ class TensorFacts:
     Attributes:
         is_finite: Whether `finite_float32` gives its values; None: not known yet.
         sure_energy: Its `quality.sure_energy`, with and without rows.
+        signal: What its errors are held against.
         has_few_levels: Whether it has a few values, each of which comes often.
         by_codebook: The tensor by a codebook, that codebook's bits, the finest step that gives the values, and whether
             they are near; None if there is none.
@@ -63,6 +65,7 @@ class TensorFacts:
 
     is_finite: bool | None = None
     sure_energy: dict[bool, float] = field(default_factory=dict)
+    signal: Signal | None = None
     has_few_levels: bool | None = None
     by_codebook: tuple[EncodedTensor, int, float, bool] | None = None
     bit_exact: EncodedTensor | None = None
@@ -212,7 +215,7 @@ def unit_of(
 def with_unary_length(unit: DataUnit, indices: NDArray[np.int32]) -> DataUnit:
     """The unit with as many greater flags as pay for its indices."""
     found = unary_length_minus1_of(indices)
-    return unit if found == unit.cabac_unary_length_minus1 else replace(unit, cabac_unary_length_minus1=found)
+    return unit if found == unit.cabac_unary_length_minus1 else unit.with_unary_length_minus1(found)
 
 
 def payload_bytes(unit: DataUnit) -> int:

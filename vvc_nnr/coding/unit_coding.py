@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -14,7 +14,14 @@ from vvc_nnr.bitstream.data_unit import DataUnit, EntryPoint, PartKind, UnitPart
 from vvc_nnr.bitstream.parameter_sets import ParameterSets
 from vvc_nnr.bitstream.qp import step_size
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.kernels.entropy_coding import DecodedTensor, Output, TensorInput, decode_payload, encode_payload
+from vvc_nnr.kernels.entropy_coding import (
+    DecodedTensor,
+    Output,
+    Payload,
+    TensorInput,
+    decode_payload,
+    encode_payload,
+)
 from vvc_nnr.kernels.tensor_params import TensorChoices, TensorParams
 from vvc_nnr.options import CompressOptions
 
@@ -121,7 +128,7 @@ def encode_parts(
         choices = TensorChoices(None if options.row_skipping else False, own.skipped_rows, estimator_sets=sets)
         inputs.append(TensorInput(params, own.indices, choices, own.qp))
     encoded = encode_payload(inputs, options.qp_density, n_threads=n_threads)
-    return replace(unit, payload=encoded.data, entry_points=tuple(each for of in encoded.entry_points for each in of))
+    return unit.with_payload(encoded.data, tuple(each for of in encoded.entry_points for each in of))
 
 
 def decode_unit(
@@ -146,17 +153,34 @@ def decode_unit(
     Raises:
         BitstreamError: If the payload breaks the format.
     """
-    parts = unit.parts()
+    payload = payload_of(unit, sets, past, output=output, max_elements=max_elements)
     return decode_payload(
+        payload.data,
+        payload.tensors,
+        max_elements=max_elements,
+        has_qp=payload.has_qp,
+        qp_density=payload.qp_density,
+        output=output,
+        step_of=payload.step_of,
+        entry_points=payload.entry_points,
+        n_threads=n_threads,
+    )
+
+
+def payload_of(
+    unit: DataUnit, sets: ParameterSets, past: TensorPast | None = None, *, output: Output, max_elements: int
+) -> Payload:
+    """What there is to decode of a unit that has a codeword; arguments as for `decode_unit`."""
+    parts = unit.parts()
+    return Payload(
         bytes(unit.payload),
         [make_params(unit, part, past, is_edition_2=sets.general_profile_idc == 1) for part in parts],
-        max_elements=max_elements,
-        has_qp=unit.has_qp,
-        qp_density=sets.qp_density,
-        output=output,
-        step_of=lambda qp: coded_step(qp, sets),
-        entry_points=_entries_by_part(unit, parts),
-        n_threads=n_threads,
+        max_elements,
+        unit.has_qp,
+        sets.qp_density,
+        output,
+        lambda qp: coded_step(qp, sets),
+        _entries_by_part(unit, parts),
     )
 
 

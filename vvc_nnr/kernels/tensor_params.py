@@ -197,7 +197,7 @@ def choose(
     coded_rows = rows if row_skip else None
     sets = choices.estimator_sets
     if sets is not None:
-        _check_sets(sets, params.layout(True) if with_history else layout)
+        check_sets(sets, params.layout(True) if with_history else layout)
     if sets is None or with_history is None:
         tried = [False, True] if with_history is None else [with_history]
         layouts = {h: params.layout(True) if h else layout for h in tried}
@@ -230,7 +230,8 @@ def _choose_rows(
     return row_skip, rows if row_skip else None
 
 
-def _check_sets(sets: NDArray[np.uint8], layout: _kernels.Layout) -> None:
+def check_sets(sets: NDArray[np.uint8], layout: _kernels.Layout) -> None:
+    """Raises InputError unless there is a known estimator set for each context."""
     if sets.shape != (layout.n_contexts,) or sets.dtype != np.uint8 or int(sets.max()) > 8:
         raise InputError(f"estimator_sets: must be {layout.n_contexts} uint8 from 0 to 8")
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr import _kernels
 from vvc_nnr.bitstream.data_unit import Codebook
 from vvc_nnr.bitstream.number_formats import extremes
 from vvc_nnr.bitstream.qp import step_size
@@ -55,13 +56,15 @@ def exact_codebook(
     """
     if not are_few(values, max_size):
         return None
-    members, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    qp = exact_qp(values, qp_density) if members.size <= max_size else None
+    qp = exact_qp(values, qp_density)
     if qp is None:
+        return None
+    members, places, counts = _kernels.distinct(values)
+    if members.size > max_size:
         return None
     levels = members.astype(np.float64) / step_size(qp, qp_density)
     codebook = _codebook([int(level) for level in levels], counts)
-    return qp, codebook, places.reshape(values.shape).astype(np.int32) - np.int32(codebook.zero_offset)
+    return qp, codebook, places.reshape(values.shape) - np.int32(codebook.zero_offset)
 
 
 def are_few(values: NDArray[np.float32], max_size: int) -> bool:
@@ -91,10 +94,7 @@ def codebook_bits(codebook: Codebook) -> int:
 
 def _best_order(values: tuple[int, ...]) -> int:
     """The order of Exp-Golomb codes that makes the gaps smallest."""
-    places, orders = np.array(values, np.int64), np.arange(_MAX_EGK + 1)[:, None]
-    gaps = places[1:] - places[:-1] - 1
-    bit_lengths = np.frexp(((gaps >> orders) + 1).astype(np.float64))[1]
-    return int(np.argmin((2 * bit_lengths + orders).sum(1)))
+    return _kernels.best_gap_order(np.array(values, np.int64), _MAX_EGK)[0]
 
 
 def _gap_bits(gaps: list[int], order: int) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr import _kernels
+from vvc_nnr.bitstream.number_formats import extremes
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.kernels.tensor_params import TensorParams, require_status
 
@@ -192,7 +193,8 @@ def checked_weights(values: NDArray[np.float32], params: TensorParams, step: flo
         raise ShapeError(f"weights of shape {values.shape} for a tensor of {params.n_rows} x {params.n_columns}")
     if not 2.0**-126 <= step <= 2.0**126:
         raise InputError(f"step {step}: 2**-126 to 2**126 is possible")
-    largest = max(float(values.max()), -float(values.min()))
+    least, most = extremes(values)
+    largest = max(float(most), -float(least))
     if not math.isfinite(largest):
         raise InputError("a weight is NaN or infinite")
     if largest / step > (MAX_DEPENDENT_STEPS if params.dq_flag else MAX_UNIFORM_STEPS):

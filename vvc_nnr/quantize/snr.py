@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,39 @@ def snr_of_errors_db(values: NDArray[np.float32], squared_error_below: Callable[
         values: float32, any shape, finite.
         squared_error_below: Sum of the squared errors of the values that are smaller than a limit.
     """
-    all_db = _ratio_db(signal_energy(values, values), squared_error_below(math.inf))
-    limit = outlier_limit(values)
-    if limit == math.inf or all_db == math.inf:
-        return all_db
-    return min(all_db, _ratio_db(signal_energy(values, ordinary(values)), squared_error_below(limit)))
+    return signal_of(values).snr_db(squared_error_below)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What errors of a tensor are held against.
+
+    Attributes:
+        energy: `signal_energy` of all values.
+        has_offset: That is what they differ by.
+        limit: Its `outlier_limit`.
+        ordinary_energy: `signal_energy` of ordinary values, of which there are others if the limit is finite.
+    """
+
+    energy: float
+    has_offset: bool
+    limit: float
+    ordinary_energy: float
+
+    def snr_db(self, squared_error_below: Callable[[float], float]) -> float:
+        """What `snr_of_errors_db` gives."""
+        all_db = _ratio_db(self.energy, squared_error_below(math.inf))
+        if self.limit == math.inf or all_db == math.inf:
+            return all_db
+        return min(all_db, _ratio_db(self.ordinary_energy, squared_error_below(self.limit)))
+
+
+def signal_of(values: NDArray[np.float32]) -> Signal:
+    """What errors of a tensor, float32 of any shape and finite, are held against."""
+    power, limit = difference_power(values, values), outlier_limit(values)
+    energy = sum_of_squares(values.reshape(-1)) if power is None else power * values.size
+    plain = values if limit == math.inf else np.where(np.abs(values) < limit, values, np.float32(0))
+    return Signal(energy, power is not None, limit, energy if plain is values else signal_energy(values, plain))
 
 
 def signal_energy(values: NDArray[np.float32], plain: NDArray[np.float32]) -> float:
@@ -105,9 +134,16 @@ def is_surely_kept(values: NDArray[np.float32], squared_error: float, *, by_rows
     return 10 ** (WEAK_DB / 10) * squared_error < sure_energy(values, by_rows=by_rows)
 
 
-def sure_energy(values: NDArray[np.float32], *, by_rows: bool = True) -> float:
-    """What 10 dB more than a squared error must be below, so that it `is_surely_kept`; 0 if that is never sure."""
-    if outlier_limit(values) < math.inf or difference_power(values, values) is not None:
+def sure_energy(values: NDArray[np.float32], *, by_rows: bool = True, signal: Signal | None = None) -> float:
+    """What 10 dB more than a squared error must be below, so that it `is_surely_kept`; 0 if that is never sure.
+
+    Args:
+        values: float32, any shape, at least one, finite.
+        by_rows: Many weak rows count too.
+        signal: Its `signal_of`; None: not known.
+    """
+    signal = signal_of(values) if signal is None else signal
+    if signal.limit < math.inf or signal.has_offset:
         return 0.0
     powers = row_powers(values)
     energies = powers * (values.size / powers.size)
@@ -191,9 +227,7 @@ def outlier_limit(values: NDArray[np.float32]) -> float:
         values: float32, any shape, finite.
     """
     flat = np.ascontiguousarray(values, np.float32).reshape(-1)
-    largest = np.float32(max(float(flat.max(initial=0.0)), -float(flat.min(initial=0.0))))
-    sample = np.append(flat[sample_places(flat.size)], largest)
-    if not _gaps(_exponent_counts(sample)).size:
+    if not _kernels.has_exponent_gap(flat, SAMPLE_SIZE, OUTLIER_GAP_OCTAVES):
         return math.inf  # what has no gap in a part has none in the whole
     counts = _exponent_counts(flat)
     limit = math.inf
@@ -238,13 +272,7 @@ def _least_share(rows: NDArray[np.float32]) -> float:
     """
     n_rows, n_columns = rows.shape
     shift = np.float64(rows[0, 0])
-    row_sums, column_sums, squares = np.zeros(n_rows), np.zeros(n_columns), 0.0
-    n_in_block = max(1, BLOCK_VALUES // n_columns)
-    for start in range(0, n_rows, n_in_block):
-        part = rows[start : start + n_in_block] - shift
-        row_sums[start : start + n_in_block] = part.sum(1)
-        column_sums += part.sum(0)
-        squares += sum_of_squares(part.reshape(-1))
+    squares, row_sums, column_sums = _kernels.difference_sums(rows, float(shift))
     mean_square, mean = squares / rows.size, float(row_sums.sum()) / rows.size
     power = mean_square + 2 * shift * mean + shift**2
     found = [(mean_square - mean**2, rows.size)]

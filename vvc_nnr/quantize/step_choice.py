@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vvc_nnr import _kernels
 from vvc_nnr.bitstream.number_formats import (
     extremes,
 )
@@ -72,9 +73,6 @@ def with_signs(indices: NDArray[np.int32], values: NDArray[np.float32]) -> NDArr
 
 # Largest level of an exact tensor, and of one on a coarse grid.
 MAX_LEVEL = 1 << 30
-_MANTISSA_BITS = 23
-_MANTISSA = np.uint32((1 << _MANTISSA_BITS) - 1)
-_NEGATIVE_ZERO = np.uint32(1 << 31)
 
 
 def exact_qp(values: NDArray[np.float32], qp_density: int, max_level: int = MAX_LEVEL) -> int | None:
@@ -86,7 +84,7 @@ def exact_qp(values: NDArray[np.float32], qp_density: int, max_level: int = MAX_
         max_level: Largest multiple.
     """
     low, high = (limit >> qp_density for limit in qp_limits(qp_density))
-    exponent = _grid_exponent(values)
+    exponent = _kernels.grid_exponent(values)
     if exponent is None or exponent < low:
         return None
     exponent = min(exponent, high)
@@ -105,21 +103,6 @@ def on_finest_grid(values: NDArray[np.float32], qp_density: int) -> tuple[NDArra
     exponent = max(low, math.frexp(float(np.abs(values).max(initial=0)))[1] - MAX_LEVEL.bit_length() + 1)
     levels = np.rint(np.ldexp(values.astype(np.float64), -exponent))
     return np.ldexp(levels, exponent).astype(np.float32), 2.0**exponent
-
-
-def _grid_exponent(values: NDArray[np.float32]) -> int | None:
-    """The exponent of the grid; None if a value has no level; 0 if all are zero."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).reshape(-1).view(np.uint32)
-    if not np.isfinite(values).all() or (bits == _NEGATIVE_ZERO).any():
-        return None
-    bits = bits[bits != 0]
-    if not bits.size:
-        return 0
-    exponents = (bits >> _MANTISSA_BITS & np.uint32(0xFF)).astype(np.int32)
-    mantissas = (bits & _MANTISSA) | (exponents > 0).astype(np.uint32) << _MANTISSA_BITS
-    last_bits = mantissas & (~mantissas + np.uint32(1))
-    zeros = np.frexp(last_bits.astype(np.float64))[1] - 1
-    return int((np.maximum(exponents, 1) - 127 - _MANTISSA_BITS + zeros).min())
 
 
 # Larger multiples of the step are not coded: the QP is raised, unless that would leave ordinary values less than so

@@ -219,7 +219,7 @@ def test_updates_refuse_what_they_cannot_hold() -> None:
         compress_update(state, {"w": np.full((4, 4), 0.3, np.float32)})
     with pytest.raises(InputError, match="'w': float8_e5m2, the base has float8_e4m3fn"):
         compress_update(state, {"w": FloatBits(CODES[:16].reshape(4, 4), "float8_e5m2")})
-    with pytest.raises(InputError, match="a brief update holds float32"):
+    with pytest.raises(InputError, match="a brief update holds differences of float32"):
         compress_update(state, as_float, brief=True, options=CompressOptions())
 
 
