@@ -352,6 +352,7 @@ def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]
                 "n_values": each.tuned.n_values,
                 "n_steps": each.tuned.n_steps,
                 "lambda": each.lambda_rd,
+                "dropped_db": each.dropped_db,
             }
             for each in found.updates
         ],

@@ -32,7 +32,8 @@ def adaptation_table(found: Adaptation) -> Table:
         *([Column("Best update", text=True)] if len(set(map(_kind, found.updates))) > 1 else []),
     )
     notes = [
-        *(_made(made, [Path(each.name).name for each in found.streams]) for made in found.updates),
+        *(_made(made, [Path(each.name).name for each in found.streams], found.measure) for made in found.updates),
+        *(note for stream in found.streams for note in _worse(stream, found.measure)),
         f"Filters are computed by {found.description}.",
         f"Gain: mean PSNR of all pictures less that of the decoded ones; 10 bit: peak 1020. Net: the rate at equal "
         f"{MEASURES[found.measure]} with what is added, by the slope of the streams' rates over dB"
@@ -88,10 +89,28 @@ def _kind(made: MadeUpdate) -> str:
     return "own" if len(made.streams) == 1 else "shared"
 
 
-def _made(made: MadeUpdate, names: Sequence[str]) -> str:
+def _made(made: MadeUpdate, names: Sequence[str], measure: Measure) -> str:
     update = made.tuned
     of = "all streams" if len(made.streams) == len(names) > 1 else names[made.streams[0]]
-    return (
+    said = (
         f"Update for {of}: {len(update.data)} bytes; {update.n_values} values were free, {update.n_steps} steps of "
         "tuning."
     )
+    if made.dropped_db is None:
+        return said
+    return (
+        f"{said} WARNING: what they learnt made the pictures worse than the filter as it is ({MEASURES[measure]} "
+        f"{made.dropped_db:+.4f} dB). It is dropped, the update changes nothing; take more steps (--steps, --budget)."
+    )
+
+
+def _worse(stream: AdaptedStream, measure: Measure) -> list[str]:
+    """A warning where an update that others gain by harms this stream."""
+    gain_db = measured_db(stream.adapted.gain_db(stream.base), measure)
+    if gain_db >= 0:
+        return []
+    return [
+        f"WARNING: {Path(stream.name).name} is worse with the update than with the filter as it is "
+        f"({MEASURES[measure]} {gain_db:+.4f} dB); take more steps (--steps, --budget), or an update of its own "
+        "(--updates each)."
+    ]

@@ -32,7 +32,7 @@ from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.adaptation.options import LUMA_SHARE_OF_YUV, AdaptOptions, Measure, UpdatesOf
 from vvc_nnr.filters.adaptation.tuned_filter import LearningPicture
-from vvc_nnr.filters.adaptation.tuning import TunedUpdate, tune
+from vvc_nnr.filters.adaptation.tuning import TunedUpdate, coded_levels, tune
 from vvc_nnr.filters.bundled import name_by_hash, network_by_hash
 from vvc_nnr.filters.in_stream import (
     at_uri,
@@ -222,11 +222,14 @@ class MadeUpdate:
         tuned: The update.
         lambda_rd: Loss that a bit of it had to save.
         streams: The places of the streams that it was tuned to.
+        dropped_db: If what was learnt is dropped, so that the update changes nothing: the gain over the filter as it
+            is that it had in the mean of those streams, of what decides; below 0. None: it is kept.
     """
 
     tuned: TunedUpdate
     lambda_rd: float
     streams: tuple[int, ...]
+    dropped_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -371,7 +374,7 @@ def adapt_streams(
     slopes = rate_slopes(sizes, [measured_db(each.psnr_db, options.measure) for each in decoded])
     counted = [options.n_pictures or len(stream.output_order) for stream in streams]
     worth = [size * (n / len(s.output_order)) for size, n, s in zip(sizes, counted, streams, strict=True)]
-    updates = []
+    updates, measured = [], []
     for group in groups:
         pictures = [picture for place in group for picture in learnt[place]]
         lambda_rd = loss_per_bit(
@@ -383,13 +386,24 @@ def adapt_streams(
         tuned = tune(network, base.arrays(), pictures, options, lambda_rd, folder / _folder_of(group), layout)
         updates.append(MadeUpdate(tuned, lambda_rd, group))
     learnt.clear()
+    for number, update in enumerate(updates):
+        run = run_as.runner(base.network(update.tuned.data), layout)
+        adapted_to = {}
+        for place in update.streams:
+            with naming(paths[place]):
+                adapted_to[place] = _measured(streams[place], original, run, layout)
+        as_it_is = {place: filtered[place] for place in update.streams}
+        dropped_db = _loss_db(as_it_is, adapted_to, options.measure)
+        if dropped_db is not None:
+            nothing = replace(update.tuned, data=coded_levels(base.arrays(), {}, {}))
+            updates[number] = replace(update, tuned=nothing, dropped_db=dropped_db)
+        measured.append(adapted_to if dropped_db is None else as_it_is)
     found = []
     for place, (path, stream) in enumerate(zip(paths, streams, strict=True)):
         made = []
-        for update in (each for each in updates if place in each.streams):
-            data = update.tuned.data
+        for update, results in ((u, r) for u, r in zip(updates, measured, strict=True) if place in u.streams):
+            data, adapted = update.tuned.data, results[place]
             with naming(path):
-                adapted = _measured(stream, original, run_as.runner(base.network(data), layout), layout)
                 written: dict[Sent, bytes] = {
                     "nothing": stream.data,
                     "base": _written(stream, base, network, None, filtered[place], run_as),
@@ -400,6 +414,14 @@ def adapt_streams(
             made.append(replace(best, name=str(path)))
         found.append(min(made, key=lambda each: each.net_percent["update"]))
     return Adaptation(tuple(updates), tuple(found), runner.description, len(base.data), options.measure)
+
+
+def _loss_db(
+    before: Mapping[int, MeasuredPictures], after: Mapping[int, MeasuredPictures], measure: Measure
+) -> float | None:
+    """What an update gains in the mean of its streams, if that is below 0; None: it makes them no worse."""
+    gain_db = fmean(measured_db(pictures.gain_db(before[place]), measure) for place, pictures in after.items())
+    return gain_db if gain_db < 0 else None
 
 
 def groups_of(n_streams: int, updates: UpdatesOf) -> tuple[tuple[int, ...], ...]:

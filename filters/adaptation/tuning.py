@@ -48,7 +48,7 @@ from vvc_nnr.options import CompressOptions
 QP_DENSITY = 2
 N_PROBES = 16
 """Batches by which harm is measured."""
-SOLVING_CROPS, RIDGE = 512, 1e-3
+SOLVING_CROPS, RIDGE = 1536, 1e-3
 """Crops by which the last layer is solved at most, and what of the mean diagonal is added to its normal equations."""
 CODING_SHARE = 0.4
 """Of the steps those in which differences are whole steps."""

@@ -18,6 +18,7 @@ from vvc_nnr.compress import compress, decompress
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.adaptation import stream as adapted_stream
 from vvc_nnr.filters.adaptation.stream import AdaptedBase
+from vvc_nnr.filters.adaptation.tuning import TunedUpdate, coded_levels
 from vvc_nnr.filters.bundled import name_by_hash, network_path
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.y4m import Y4mWriter
@@ -117,6 +118,34 @@ def test_nothing_is_sent_where_nothing_pays(folder, tmp_path, capsys):
     assert stream["sent"] == "nothing"
     assert stream["net_percent"]["nothing"] == 0 < stream["net_percent"]["update"]
     assert (tmp_path / "b.266").read_bytes() == (folder / "a_37.266").read_bytes()
+
+
+@pytest.mark.parametrize("updates", ["each", "shared"])
+def test_what_is_learnt_and_worse_than_the_filter_is_dropped_and_said(folder, tmp_path, capsys, monkeypatch, updates):
+    """The file that is asked for is written, and changes nothing."""
+
+    def harmful(_network, arrays, _pictures, _options, _lambda_rd, checkpoints, _layout):
+        checkpoints.mkdir(parents=True)
+        levels = {"tail.bias": np.full(arrays["tail.bias"].shape, 40, np.int32)}
+        return TunedUpdate(coded_levels(arrays, levels, {"tail.bias": 0}), 6, 10)
+
+    monkeypatch.setattr(adapted_stream, "tune", harmful)
+    inputs = [folder / "a_27.266", folder / "a_37.266"]
+    files = [tmp_path / f"u_{number}.nnc" for number in range(2 if updates == "each" else 1)]
+    words = [*inputs, *(word for path in files for word in ("-o", path)), "--updates", updates, "--pictures", "100000"]
+    found = adapted(capsys, folder, *words)
+    base = AdaptedBase.of(network_path("inloop-vlop"))
+    for path, made in zip(files, found["updates"], strict=True):
+        assert made["dropped_db"] < 0
+        assert made["n_bytes"] == path.stat().st_size < 30
+        after = apply_update(base.arrays(), path.read_bytes()).arrays
+        assert all(np.array_equal(after[name], value) for name, value in base.arrays().items())
+    for each in found["streams"]:
+        assert each["psnr_db"]["update"] == each["psnr_db"]["base"]
+        assert each["sent"] != "update"
+    options = ["--original", folder / "in.y4m", "--model", "inloop-vlop", *TUNING]
+    assert main([str(word) for word in ("adapt", *words, *options)]) == 0
+    assert capsys.readouterr().out.count("WARNING: what they learnt made the pictures worse") == len(files)
 
 
 def test_a_folder_of_other_updates_is_refused_and_kept(folder, tmp_path, capsys):

@@ -11,9 +11,10 @@ from vvc_nnr.filters.adaptation.stream import Adaptation, AdaptedStream, MadeUpd
 from vvc_nnr.filters.adaptation.tuning import TunedUpdate
 
 
-def stream(n_bytes: int, psnr_db: float, counted_pictures: int = 9) -> AdaptedStream:
+def stream(n_bytes: int, psnr_db: float, counted_pictures: int = 9, with_update_db: float = 0.2) -> AdaptedStream:
     """9 pictures whose filter gives 0.1 dB of luma, with its update 0.2, each for a hundredth of the stream's bytes."""
-    decoded, base, adapted = (MeasuredPictures((psnr_db + gain_db, 40, 40), b"") for gain_db in (0, 0.1, 0.2))
+    gains_db = (0, 0.1, with_update_db)
+    decoded, base, adapted = (MeasuredPictures((psnr_db + gain_db, 40, 40), b"") for gain_db in gains_db)
     added = {"nothing": 0, "base": n_bytes // 100, "update": n_bytes // 100}
     net = dict.fromkeys(added, 0.0)
     made = MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))
@@ -42,3 +43,11 @@ def test_bytes_are_counted_in_the_pictures_that_the_update_is_for() -> None:
     assert note in adaptation_table(Adaptation((streams[0].made,), streams, "torch", 0, "luma")).notes
     of_these = tuple(stream(10_000 * 2**i, 30 + 5 * i) for i in range(4))
     assert note not in adaptation_table(Adaptation((streams[0].made,), of_these, "torch", 0, "luma")).notes
+
+
+def test_a_stream_that_an_update_of_all_harms_is_named() -> None:
+    streams = (stream(10_000, 30), stream(20_000, 35, with_update_db=0.07))
+    made = MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0, 1))
+    notes = adaptation_table(Adaptation((made,), streams, "torch", 0, "luma")).notes
+    (warning,) = (note for note in notes if "WARNING" in note)
+    assert "worse with the update than with the filter as it is (luma -0.0300 dB)" in warning
