@@ -297,6 +297,23 @@ std::tuple<Array<float>, Array<int32_t>, Array<int64_t>> distinct(const Array<fl
           Array<int64_t>(static_cast<int64_t>(counts.size()), counts.data())};
 }
 
+// How many runs of four values there are, of one in 16 that what they are chooses, and how many of these differ.
+template <class Word>
+std::pair<int64_t, int64_t> chosen_runs(const Array<Word>& values) {
+  const Word* from = values.data();
+  const int64_t n = values.size();
+  std::vector<uint64_t> runs;
+  py::gil_scoped_release release;
+  for (int64_t i = 3; i < n; ++i) {
+    const uint64_t run = from[i - 3] * 0x9E3779B97F4A7C15u + from[i - 2] * 0xC2B2AE3D27D4EB4Fu +
+                         from[i - 1] * 0x165667B19E3779F9u + from[i] * 0xD6E8FEB86659FD93u;
+    if (run >> 60 == 0) runs.push_back(run);
+  }
+  const auto n_runs = static_cast<int64_t>(runs.size());
+  std::sort(runs.begin(), runs.end());
+  return {n_runs, std::unique(runs.begin(), runs.end()) - runs.begin()};
+}
+
 // The order of Exp-Golomb codes, up to `most`, that makes the gaps between ascending numbers smallest, and their bits.
 std::pair<int, int64_t> best_gap_order(const Array<int64_t>& numbers, int most) {
   require(0 <= most && most < 63, "order");
@@ -415,6 +432,10 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("grid_exponent", &grid_exponent);
   m.def("distinct", &distinct);
   m.def("best_gap_order", &best_gap_order);
+  m.def("chosen_runs", &chosen_runs<uint8_t>);
+  m.def("chosen_runs", &chosen_runs<uint16_t>);
+  m.def("chosen_runs", &chosen_runs<uint32_t>);
+  m.def("chosen_runs", &chosen_runs<uint64_t>);
   m.def("split_floats", &split_floats_of<uint8_t>);
   m.def("split_floats", &split_floats_of<uint16_t>);
   m.def("split_floats", &split_floats_of<uint32_t>);

@@ -50,7 +50,6 @@ SAMPLE, SMALL, _PIECES = 1 << 14, 1 << 14, 4
 # Forms of all values.
 KINDS: tuple[RawKind, ...] = tuple(kind for kind in get_args(RawKind) if kind != "outliers")
 # Odd numbers that make words of values, and the share of different runs below which some repeat.
-_MIXERS = tuple(np.uint64(m) for m in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93))
 _REPEATS = 0.98
 # Above this share of zeros they are told apart from other values.
 _MANY_ZEROS = 1 / 16
@@ -106,10 +105,8 @@ def estimated_bytes(form: ExactForm) -> float:
 
 def may_repeat(bits: Bits) -> bool:
     """Whether runs of four values come again: by one in 16 of them, chosen by what they are."""
-    words = bits.astype(np.uint64)
-    runs = words[:-3] * _MIXERS[0] + words[1:-2] * _MIXERS[1] + words[2:-1] * _MIXERS[2] + words[3:] * _MIXERS[3]
-    chosen = runs[runs >> np.uint64(60) == 0]
-    return len(np.unique(chosen)) < _REPEATS * len(chosen)
+    n_runs, n_different = _kernels.chosen_runs(bits)
+    return n_different < _REPEATS * n_runs
 
 
 def exact_form(bits: Bits, kind: RawKind, number_format: str) -> ExactForm | None:

@@ -89,7 +89,7 @@ WORD_BYTES = 4
 # Forms that are estimated to be no longer than this times the shortest one are tried on a part of a tensor, and on all
 # of it those that then are no longer than the second times that.
 NEAR, SAME = 1.02, 1.003
-# LZMA is tried if deflate at its fastest makes no more than this times the shortest other form.
+# LZMA is tried if deflate at its fastest makes no more than this times the shortest other form (`_may_be_lzma`).
 MAX_DEFLATED = 1.05
 # Integers take raw bytes only from so many bytes on, and where they are then no longer than this share.
 RAW_PAYS_BYTES, CLEARLY = 256, 0.99
@@ -380,8 +380,9 @@ def _shortest(
 ) -> EncodedTensor:
     """The shortest of a tensor as other decoders read it, and its forms with raw bytes.
 
-    Forms of large tensors are chosen by a part of it, but of float8, whose forms are near each other. LZMA, which is
-    slow, is tried where deflate comes near the rest.
+    Forms of large tensors are chosen by a part of it, but of float8, whose forms are near each other, and of floats
+    whose runs come again, which may be far apart. LZMA, which is
+    slow, is tried where it may be shorter.
 
     Args:
         job: The tensor.
@@ -389,7 +390,8 @@ def _shortest(
         options: How it is coded.
     """
     bits = bits_of(job.array)
-    sample = bits if job.number_format in FLOAT8 else sampled(bits)
+    repeats = job.number_format in MANTISSA_BITS and may_repeat(bits)
+    sample = bits if repeats or job.number_format in FLOAT8 else sampled(bits)
     part = (
         job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1, facts=None)
     )
@@ -398,10 +400,10 @@ def _shortest(
     forms = _promising(_forms(job, sample, ("split", "palette", "bytes")), share)
     coded = [form for form in forms if form.integers is not None]
     is_clear = part is not job and as_ever is None and len(coded) == 1
-    if is_clear and not _may_deflate(sample, estimated_bytes(coded[0]), job.number_format):
+    if is_clear and not _may_be_lzma(sample, estimated_bytes(coded[0]), job.number_format, repeats):
         return _shortest_form(job, bits, (coded[0].kind, "bytes"), options)
     tried = [*([as_ever] if as_ever else []), *(_of_form(part, form, options) for form in forms)]
-    if _may_deflate(sample, min(each.size_bytes for each in tried), job.number_format):
+    if _may_be_lzma(sample, min(each.size_bytes for each in tried), job.number_format, repeats):
         tried += [_of_form(part, form, options) for form in _forms(job, sample, ("lzma",))]
     found = min(tried, key=lambda each: each.size_bytes)
     if part is job:
@@ -456,14 +458,17 @@ def _whole_bytes(form: ExactForm | None, n_bytes: float, share: float) -> float:
     return share * (n_bytes - n_table) + n_table
 
 
-def _may_deflate(bits: Bits, n_bytes: float, number_format: str) -> bool:
-    """Whether LZMA may make less than n_bytes of values: floats without runs that repeat are judged by a part.
+def _may_be_lzma(bits: Bits, n_bytes: float, number_format: str, repeats: bool) -> bool:
+    """Whether LZMA may make less than n_bytes of values, by deflate at its fastest; of many floats by a part.
 
-    Of float8 it often does, since it follows the exponents of neighbours, as deflate does not.
+    Of floats whose runs come again, as those of a Fourier transform do, it often does: deflate sees no farther back
+    than 32 KiB. So it does of float8, since it follows the exponents of neighbours.
     """
     if number_format in FLOAT8:
         return True
-    if number_format in MANTISSA_BITS and len(bits) > 2 * SHORT and not may_repeat(bits):
+    if number_format in MANTISSA_BITS and len(bits) > 2 * SHORT:
+        if repeats:
+            return True
         part = bits[:SHORT]
         return len(zlib.compress(part.tobytes(), 1)) * len(bits) <= MAX_DEFLATED * n_bytes * len(part)
     return len(zlib.compress(bits.tobytes(), 1)) <= MAX_DEFLATED * n_bytes

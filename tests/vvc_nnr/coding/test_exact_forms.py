@@ -224,6 +224,15 @@ def test_few_different_values_take_a_palette(number_format: str) -> None:
     assert len(compress({"weight": given}, lossless=True)) < 6.5 / 8 * values.size + 1000
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_matrices_of_fourier_transforms_repeat_far_apart(dtype: type[np.floating[Any]]) -> None:
+    angles = 2 * np.pi * np.outer(np.arange(129), np.arange(256)) / 256
+    values = (np.concatenate([np.cos(angles), np.sin(angles)]) * np.hanning(256)).astype(dtype)
+    data = compress({"basis": values}, lossless=True)
+    assert len(data) <= len(lzma.compress(values.tobytes(), preset=9)) + 64
+    assert decompress(data)["basis"].tobytes() == values.tobytes()
+
+
 def test_runs_that_come_again_are_seen_and_taken_by_lzma() -> None:
     random = np.random.default_rng(10)
     values = random.normal(0, 0.05, (100, 301)).astype(np.float32)
