@@ -161,6 +161,13 @@ def standard_of(path: Path) -> VideoStandard:
     return found
 
 
+def check_same_standard(output: Path, standard: VideoStandard) -> None:
+    """Raises InputError if a file for a stream of a standard has the suffix of another one."""
+    told = SUFFIXES.get(output.suffix.lower(), standard)
+    if told != standard:
+        raise InputError(f"{output}: the stream is {standard.upper()}, the suffix is that of {told.upper()}; change it")
+
+
 def sei_messages(stream: bytes, standard: VideoStandard = "vvc") -> list[PlacedMessage]:
     """The SEI messages of a byte stream in order, each as its bytes.
 
@@ -179,6 +186,8 @@ def sei_messages(stream: bytes, standard: VideoStandard = "vvc") -> list[PlacedM
             number = picture if is_suffix else picture + 1
             for message, size_bytes in _messages_of(stream, unit, syntax):
                 found.append(PlacedMessage(message, is_suffix, unit.begin, number, size_bytes))
+    if picture < 0 and not found:
+        raise BitstreamError(f"neither a picture nor an SEI message of {standard.upper()}; is that its standard?")
     return found
 
 

@@ -19,11 +19,13 @@ from vvc_nnr.filters.inference.runner import filter_frame
 from vvc_nnr.filters.networks.autoencoder import Autoencoder, decode_pictures, encode_pictures
 from vvc_nnr.filters.networks.context_autoencoder import ContextAutoencoder
 from vvc_nnr.filters.networks.in_loop import RUNGS, InLoopFilter, InLoopNetwork
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE
 from vvc_nnr.filters.picture_codecs import BundledCodec
 from vvc_nnr.filters.zoo import (
     build_network,
     filter_of_nnc,
     load_autoencoder,
+    load_filter,
     load_inloop_filter,
     load_network,
     n_parameters,
@@ -122,6 +124,17 @@ def test_the_context_autoencoder_codes_photographs_at_each_rate():
 
 def test_every_bundled_network_has_a_card():
     assert all((ZOO / f"{name}.md").is_file() for name in zoo_names())
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_cards_say_how_large_the_file_beside_them_is(name):
+    assert f"{network_path(name).stat().st_size:,} bytes" in (ZOO / f"{name}.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["inloop-lop-ra", "inloop-vlop-ra"])
+def test_networks_for_inter_pictures_carry_levels_for_integers_and_are_told_the_qp_by_the_default_rule(name):
+    assert load_network(name).network.feature_levels
+    assert load_filter(name).layout.qp_rule == DEFAULT_RULE
 
 
 @pytest.mark.parametrize("name", [n for n in zoo_names() if n.startswith("inloop")])

@@ -18,7 +18,7 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import as_torch, copied_module, is_module, is_tensor, load_arrays, named_arrays
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.parallel import Progress
-from vvc_nnr.quantize.quality import MAX_QUALITY_DB, MIN_QUALITY_DB
+from vvc_nnr.quantize.quality import LEAST_QUALITY_DB, MAX_QUALITY_DB, MIN_QUALITY_DB
 from vvc_nnr.roles.by_module import module_roles
 
 Evaluate: TypeAlias = Callable[[Any], float]
@@ -63,7 +63,7 @@ def compress_by_score(
         made = code_network(arrays, replace(options, quality=quality_db), progress, metadata, roles)
         return made, _score(evaluate, _decoded(model, made.data, options))
 
-    low, high = MIN_QUALITY_DB, MAX_QUALITY_DB
+    low, high = LEAST_QUALITY_DB, MAX_QUALITY_DB
     best, score = candidate(high)
     if score < least:
         high, best = _coarser(candidate, score, least, max_drop)
