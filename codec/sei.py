@@ -187,7 +187,7 @@ def sei_messages(stream: bytes, standard: VideoStandard = "vvc") -> list[PlacedM
             for message, size_bytes in _messages_of(stream, unit, syntax):
                 found.append(PlacedMessage(message, is_suffix, unit.begin, number, size_bytes))
     if picture < 0 and not found:
-        raise BitstreamError(f"neither a picture nor an SEI message of {standard.upper()}; is that its standard?")
+        raise BitstreamError(f"holds neither a picture nor an SEI message (taken for {standard.upper()})")
     return found
 
 
@@ -356,7 +356,9 @@ def _kind(header: bytes, offset_bytes: int, standard: VideoStandard) -> int:
                 "give it the suffix of its standard, or a VVC stream"
             )
     if layer:
-        raise UnsupportedError(f"a NAL unit of layer {layer} at byte {offset_bytes}: only one layer is read")
+        raise UnsupportedError(
+            f"a NAL unit of layer {layer} at byte {offset_bytes}: only one layer is read (taken for {standard.upper()})"
+        )
     return kind
 
 

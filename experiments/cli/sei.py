@@ -12,7 +12,16 @@ from tyro.conf import Positional, arg
 
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.codec.nnpf import MODE_NNC, NNC_TAG_URI, NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, present_fields
-from vvc_nnr.codec.sei import Placement, SeiMessage, VideoStandard, insert_sei, remove_sei, sei_messages, standard_of
+from vvc_nnr.codec.sei import (
+    Placement,
+    SeiMessage,
+    VideoStandard,
+    check_same_standard,
+    insert_sei,
+    remove_sei,
+    sei_messages,
+    standard_of,
+)
 from vvc_nnr.codec.stream_filters import (
     FilterDecisions,
     FilterSettings,
@@ -163,6 +172,7 @@ class SeiInsert(Command):
         path = network_path(self.network)
         check_outputs([self.input, path, self.decisions], [self.output])
         stream, standard = _stream(self.input)
+        check_same_standard(self.output, standard)
         if self.decisions is not None and standard != "vvc":
             raise InputError(f"{self.input}: --decisions are held against the headers of a VVC stream")
         with naming(self.input):
@@ -347,6 +357,7 @@ class SeiRemove(Command):
         if self.filter_id is not None and self.type is not None:
             raise InputError("--filter-id and --type: contradict each other; give one of them")
         stream, standard = _stream(self.input)
+        check_same_standard(self.output, standard)
         with AtomicFile(self.output) as file, naming(self.input):
             written = remove_sei(stream, self._is_removed, standard)
             if len(written) == len(stream):

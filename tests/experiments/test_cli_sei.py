@@ -365,6 +365,7 @@ def test_what_is_listed(run: Run, folder: Path, tmp_path: Path) -> None:
         ("sei insert a.266 --network inloop-lop --update-of 1 -o no.266", "--update-of 1: the stream has no such"),
         ("sei insert a.266 --network inloop-lop --tag-uri tag:x -o no.266", "--tag-uri: says what is at a --uri"),
         ("sei list none.266", "none.266: no such file"),
+        ("sei insert a.266 --network inloop-lop -o no.265", "the stream is VVC, the suffix is that of HEVC"),
     ],
 )
 def test_what_is_refused(
@@ -373,6 +374,21 @@ def test_what_is_refused(
     monkeypatch.chdir(folder)
     assert message in refused(*words.split())
     assert not list(folder.glob("no.*"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [
+        (".264", "neither a picture nor an SEI message (taken for AVC)"),
+        (".265", "only one layer is read (taken for HEVC)"),
+    ],
+)
+def test_streams_of_another_standard_than_their_suffix_says(
+    refused: Callable[..., str], folder: Path, tmp_path: Path, suffix: str, message: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes((folder / "a.266").read_bytes())
+    assert message in refused("sei", "list", path)
 
 
 def test_odd_suffixes_of_streams(run: Run, folder: Path, tmp_path: Path) -> None:
