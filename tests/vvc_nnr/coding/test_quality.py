@@ -578,6 +578,8 @@ class TestScores:
         assert len(data) < len(compress(network, quality=40))
         coarser = compress(network, evaluate=accuracy, max_drop=0.15)
         assert len(coarser) < len(data)
+        of_all = compress(network, evaluate=lambda _: 1.0, max_drop=0.0)
+        assert len(of_all) < len(compress(network, quality=10))
 
     def test_of_a_module(self) -> None:
         torch = pytest.importorskip("torch")
