@@ -23,11 +23,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -40,6 +42,8 @@ from vvc_nnr.files import read_bytes, write_file
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import frame_to_rgb
+
+_log = logging.getLogger(__name__)
 
 PICTURES_FOLDER = "pictures"
 INDEX = "index.json"
@@ -85,7 +89,9 @@ def store_picture(path: Path, frame: Frame) -> None:
 
 
 def write_index(folder: Path, rows: Sequence[ToolRow], networks: Sequence[NetworkRow], way: Way, picture: int) -> None:
-    """Writes the index of the pictures that are there.
+    """Writes the index of the pictures that are there; a logged warning counts those that are not.
+
+    They are not where units of a shard were brought from another folder without its pictures.
 
     Args:
         folder: The folder of the pictures.
@@ -107,15 +113,26 @@ def write_index(folder: Path, rows: Sequence[ToolRow], networks: Sequence[Networ
             return False
         return is_adapted(row.weights) or found.network_sha256 == row.network_sha256
 
-    entries = [_entry(row, decoded_db[_coding(row)]) for row in here if row.way == way and is_shown(row)]
+    shown_rows = [row for row in here if row.way == way and is_shown(row)]
+    entries = [entry for row in shown_rows if _is_there(folder, entry := _entry(row, decoded_db[_coding(row)]))]
+    if n_missing := len(shown_rows) - len(entries):
+        _log.warning(
+            "%s: %d of %d pictures for the report's viewer are not there: copy the folder %s of every shard too",
+            *(folder, n_missing, len(shown_rows), PICTURES_FOLDER),
+        )
     write_file(folder / INDEX, json.dumps(entries, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def _is_there(folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether all files of an entry are in the folder."""
+    return all((folder / name).exists() for name in entry["files"].values())
 
 
 def _coding(row: ToolRow) -> tuple[str, int, LoopFilters, ConfigName]:
     return row.sequence, row.qp, row.loop_filters, row.config
 
 
-def _entry(row: ToolRow, decoded_db: float) -> dict[str, object]:
+def _entry(row: ToolRow, decoded_db: float) -> dict[str, Any]:
     where, network = (row.sequence, row.picture), (row.network, row.network_sha256)
     configuration = CONFIGURATIONS[row.config]
     return {

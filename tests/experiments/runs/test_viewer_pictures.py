@@ -48,7 +48,9 @@ def test_names_are_plain_and_never_shared() -> None:
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-") for name in names)
 
 
-def test_the_index_has_the_last_weights_of_each_network_in_the_way_of_the_run(tmp_path: Path) -> None:
+def test_the_index_has_the_last_weights_of_each_network_in_the_way_of_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     network = {"network": "net", "weights": "file", "network_sha256": "0123456789abcdef"}
     rows = [
         row(),
@@ -61,6 +63,15 @@ def test_the_index_has_the_last_weights_of_each_network_in_the_way_of_the_run(tm
     ]
     costs = ("ab", "all", "NNC", 100, 400, 100, 1.0)
     networks = [NetworkRow("net", "original", *costs), NetworkRow("net", "file", "0123456789abcdef", *costs[1:])]
+    write_index(tmp_path, rows, networks, "wiener", 0)
+    assert json.loads((tmp_path / "index.json").read_text()) == []
+    assert "1 of 1 pictures for the report's viewer are not there" in caplog.text
+    for name in (
+        original_name("a/b c", 0),
+        decoded_name("a/b c", 0, 32, "all"),
+        filtered_name("a/b c", 0, 32, "wiener", "net", "0123456789abcdef"),
+    ):
+        (tmp_path / name).touch()
     write_index(tmp_path, rows, networks, "wiener", 0)
     (entry,) = json.loads((tmp_path / "index.json").read_text())
     assert list(entry) == ["sequence", "qp", "network", "picture", "width", "height", "files", "psnr_y_db"]
