@@ -32,7 +32,7 @@ from vvc_nnr.codec.vvc_stream import VvcStream, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.files import make_folder, write_file
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.sequences.frame import ColourRange, Frame, VideoFormat
+from vvc_nnr.sequences.frame import DEFAULT_FPS, ColourRange, Frame, VideoFormat
 
 _log = logging.getLogger(__name__)
 
@@ -301,7 +301,7 @@ def encode(
     program: EncoderProgram,
     options: VvcOptions,
     frames: Iterable[Frame],
-    fps: Fraction = Fraction(30),
+    fps: Fraction | None = None,
     cache: EncodingCache | None = None,
     *,
     stated: VideoFormat | None = None,
@@ -315,7 +315,7 @@ def encode(
         program: The encoder.
         options: What to encode with.
         frames: The pictures, which are taken one by one.
-        fps: Pictures per second.
+        fps: Pictures per second; None: as `stated` says, 30 without it.
         cache: Where finished chunks are looked up and kept; None: encode every time.
         stated: What the source states of its pictures; libvvenc writes a full colour range and a pixel aspect other
             than 1 into the stream.
@@ -329,7 +329,8 @@ def encode(
     first = next(iterator, None)
     if first is None:
         raise InputError("no picture to encode")
-    source = first.format(fps)
+    rate = fps if fps is not None else stated.fps if stated is not None else DEFAULT_FPS
+    source = first.format(rate)
     if stated is not None:
         source = replace(source, colour_range=stated.colour_range, pixel_aspect=stated.pixel_aspect)
     iterator = itertools.chain([first], iterator)

@@ -15,7 +15,7 @@ needs_threads = pytest.mark.skipif(bool(missing_for(SIDE_BY_SIDE)), reason=missi
 
 
 def assert_near(left, right):
-    assert left.format() == right.format()
+    assert left.format(30) == right.format(30)
     for a, b in zip(left.planes, right.planes, strict=True):
         difference = np.abs(a.astype(int) - b)
         assert difference.max() <= 1
