@@ -80,6 +80,8 @@ def test_sizes_become_even_and_at_least_16_by_repeating_the_border(width, height
     [
         ({"qp": -1}, "QP -1"),
         ({"qp": 64}, "QP 64"),
+        ({"qp": 32.5}, "QP 32.5: must be a whole number, 0 to 63"),
+        ({"qp": "32"}, "QP '32': must be a whole number, 0 to 63"),
         ({"preset": "fastest"}, "preset 'fastest'"),
         ({"loop_filters": "some"}, "loop filters 'some'"),
         ({"n_threads": 0}, "0 threads"),

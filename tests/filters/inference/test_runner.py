@@ -72,6 +72,19 @@ def test_an_error_in_a_sequence_reaches_the_caller(filter_network, random_frame)
         list(filtered)
 
 
+@pytest.mark.parametrize("qp", [32.5, 32.0, "32", True, np.float32(32)])
+def test_a_qp_is_a_whole_number(filter_network, random_frame, qp):
+    frame, runner = random_frame(16, 16), Runner(filter_network(), backend="torch")
+    for refused in (
+        lambda: runner.filter_frame(frame, qp),
+        lambda: runner.corrections(frame, qp),
+        lambda: list(runner.filter_frames([(frame, qp)])),
+    ):
+        with pytest.raises(InputError, match=r"^QP .*: must be a whole number, 0 to 63$"):
+            refused()
+    assert runner.filter_frame(frame, np.int64(32)).tobytes() == runner.filter_frame(frame, 32).tobytes()
+
+
 def test_a_tile_too_small_is_known_at_once(filter_network):
     with pytest.raises(InputError, match="at least 16"):
         Runner(filter_network(), tile=8)
