@@ -28,7 +28,7 @@ from vvc_nnr.codec.nal import LAST_SLICE_TYPE, HashType, nal_units
 from vvc_nnr.codec.programs import ffmpeg_executable, ffmpeg_versions, find_program, printed, work_folder
 from vvc_nnr.codec.vvc_stream import StreamPicture, VvcStream, changed_format, check_one_size, read_vvc_stream
 from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
-from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane, VideoFormat
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, DEFAULT_FPS, ChromaFormat, Frame, Plane, VideoFormat
 from vvc_nnr.sequences.y4m import read_y4m
 from vvc_nnr.sequences.yuv import frame_from_bytes, read_yuv
 
@@ -374,7 +374,7 @@ def _chroma_format(pixel_format: str) -> ChromaFormat:
 
 def _check_format(frame: Frame, picture: StreamPicture, index: int) -> None:
     """Checks that the decoder read the same format from the headers as this package."""
-    changed = changed_format(picture.coded_format, frame.format())
+    changed = changed_format(picture.coded_format, frame.format(DEFAULT_FPS))
     if changed is not None:
         raise BitstreamError(f"picture {index} decodes with another {changed} than in its headers: a damaged stream")
 

@@ -536,7 +536,7 @@ class VvcEncoder:
         return self.options.configuration.chunk_pictures(fps, self._program.max_pictures)
 
     def encode(
-        self, frames: Iterable[Frame], fps: Fraction = Fraction(30), *, stated: VideoFormat | None = None
+        self, frames: Iterable[Frame], fps: Fraction | None = None, *, stated: VideoFormat | None = None
     ) -> EncodedSequence:
         """Encodes 4:0:0 or 4:2:0 pictures of 8 to 10 bit as 10-bit 4:2:0 pictures, any size.
 
@@ -545,7 +545,7 @@ class VvcEncoder:
 
         Args:
             frames: The pictures, which are taken one by one.
-            fps: Pictures per second.
+            fps: Pictures per second; None: as `stated` says, 30 without it.
             stated: What the source states of its pictures; libvvenc writes a full colour range and a pixel aspect other
                 than 1 into the stream.
 

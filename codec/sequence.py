@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Integral
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, cast, get_args
 
@@ -29,10 +30,10 @@ from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.programs import LoggedPicture, children_cpu_s, work_folder
 from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.vvc_stream import VvcStream, read_vvc_stream
-from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError, shown
 from vvc_nnr.files import make_folder, write_file
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.sequences.frame import ColourRange, Frame, VideoFormat
+from vvc_nnr.sequences.frame import DEFAULT_FPS, ColourRange, Frame, VideoFormat
 
 _log = logging.getLogger(__name__)
 
@@ -156,6 +157,8 @@ class VvcOptions:
     config: ConfigName = "ai"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.qp, Integral) or isinstance(self.qp, bool):
+            raise InputError(f"QP {shown(repr(self.qp))}: must be a whole number, 0 to 63")
         if not 0 <= self.qp <= 63:
             raise InputError(f"QP {self.qp}: must be 0 to 63")
         if self.preset not in get_args(Preset):
@@ -301,7 +304,7 @@ def encode(
     program: EncoderProgram,
     options: VvcOptions,
     frames: Iterable[Frame],
-    fps: Fraction = Fraction(30),
+    fps: Fraction | None = None,
     cache: EncodingCache | None = None,
     *,
     stated: VideoFormat | None = None,
@@ -315,7 +318,7 @@ def encode(
         program: The encoder.
         options: What to encode with.
         frames: The pictures, which are taken one by one.
-        fps: Pictures per second.
+        fps: Pictures per second; None: as `stated` says, 30 without it.
         cache: Where finished chunks are looked up and kept; None: encode every time.
         stated: What the source states of its pictures; libvvenc writes a full colour range and a pixel aspect other
             than 1 into the stream.
@@ -329,7 +332,8 @@ def encode(
     first = next(iterator, None)
     if first is None:
         raise InputError("no picture to encode")
-    source = first.format(fps)
+    rate = fps if fps is not None else stated.fps if stated is not None else DEFAULT_FPS
+    source = first.format(rate)
     if stated is not None:
         source = replace(source, colour_range=stated.colour_range, pixel_aspect=stated.pixel_aspect)
     iterator = itertools.chain([first], iterator)

@@ -21,7 +21,8 @@ Plane: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 CHROMA_SHIFTS: dict[ChromaFormat, tuple[int, int]] = {"420": (1, 1), "422": (1, 0), "444": (0, 0)}
 """Right shifts (width, height) from luma to chroma size; 400 has no chroma and no entry."""
 
-
+DEFAULT_FPS = Fraction(30)
+"""Pictures per second where no one says it, and where only the planes of a format matter."""
 MAX_RATE_TERM = 9_999_999_999
 """Largest numerator and denominator of a picture rate: ten digits, as in the header of a .y4m file."""
 
@@ -59,7 +60,7 @@ class VideoFormat:
     height: int
     bit_depth: int = 8
     chroma_format: ChromaFormat = "420"
-    fps: Fraction = Fraction(30)
+    fps: Fraction = DEFAULT_FPS
     colour_range: ColourRange | None = None
     chroma_location: ChromaLocation | None = None
     pixel_aspect: Fraction | None = None
@@ -126,7 +127,7 @@ class Frame:
     def __post_init__(self) -> None:
         if not self.planes or any(p.ndim != 2 for p in self.planes):
             raise ShapeError(f"a frame needs 2-D planes, got {[p.shape for p in self.planes]}")
-        expected = self.format()
+        expected = self.format(DEFAULT_FPS)
         shapes = tuple(p.shape for p in self.planes)
         if shapes != expected.plane_shapes:
             raise ShapeError(f"planes {shapes} do not make a {self.chroma_format} picture: {expected.plane_shapes}")
@@ -145,9 +146,20 @@ class Frame:
         """Luma rows."""
         return int(self.planes[0].shape[0])
 
-    def format(self, fps: Fraction = Fraction(30)) -> VideoFormat:
-        """The format of a sequence of such pictures."""
-        return VideoFormat(self.width, self.height, self.bit_depth, self.chroma_format, fps)
+    def format(self, fps: Fraction | int) -> VideoFormat:
+        """The format of a sequence of such pictures.
+
+        A picture has no rate, colour range, chroma location or pixel aspect of its own. A copy of the pictures of a
+        file states those of its source: `source.format.holding(frame)`.
+
+        Args:
+            fps: Pictures per second.
+
+        Raises:
+            InputError: If the rate is not exact and positive.
+        """
+        rate = Fraction(fps) if isinstance(fps, int) else fps
+        return VideoFormat(self.width, self.height, self.bit_depth, self.chroma_format, rate)
 
     def to_bit_depth(self, bit_depth: int) -> Frame:
         """This picture at another depth: shifted left, or right with rounding and clipping."""

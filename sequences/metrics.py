@@ -25,7 +25,7 @@ from skimage.metrics import structural_similarity
 
 from vvc_nnr.errors import InputError, ShapeError, shown_name
 from vvc_nnr.files import naming
-from vvc_nnr.sequences.frame import Frame, Plane, VideoFormat
+from vvc_nnr.sequences.frame import DEFAULT_FPS, Frame, Plane, VideoFormat
 from vvc_nnr.sequences.source import Source
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def frame_psnr_db(reference: Frame, decoded: Frame, *, peak: Peak = "vtm") -> Pl
     Raises:
         ShapeError: If the pictures differ in size, bit depth or chroma format.
     """
-    _check_formats(reference, decoded)
+    check_same_format(reference, decoded)
     pairs = zip(reference.planes, decoded.planes, strict=True)
     return _scores([psnr_db(a, b, bit_depth=reference.bit_depth, peak=peak) for a, b in pairs])
 
@@ -128,7 +128,7 @@ def frame_ssim(reference: Frame, decoded: Frame) -> PlaneScores:
     Raises:
         ShapeError: If the pictures differ in format or a plane is smaller than 11x11.
     """
-    _check_formats(reference, decoded)
+    check_same_format(reference, decoded)
     pairs = zip(reference.planes, decoded.planes, strict=True)
     return _scores([ssim(a, b, bit_depth=reference.bit_depth) for a, b in pairs])
 
@@ -163,9 +163,20 @@ def _check_shapes(reference: NDArray[Any], decoded: NDArray[Any]) -> None:
         raise ShapeError(f"got planes {reference.shape} without samples")
 
 
-def _check_formats(reference: Frame, decoded: Frame) -> None:
-    if reference.format() != decoded.format():
-        raise ShapeError(f"pictures differ in format: {reference.format()} and {decoded.format()}")
+def check_same_format(reference: Frame, decoded: Frame) -> None:
+    """Raises ShapeError if two pictures differ in size, chroma format or bit depth."""
+    sizes = [f"{frame.width}x{frame.height}" for frame in (reference, decoded)]
+    if sizes[0] != sizes[1]:
+        raise ShapeError(f"pictures differ in size: {sizes[0]} and {sizes[1]}; must be alike")
+    if reference.chroma_format != decoded.chroma_format:
+        kinds = f"{':'.join(reference.chroma_format)} and {':'.join(decoded.chroma_format)}"
+        raise ShapeError(f"pictures differ in chroma format: {kinds}; must be alike")
+    if reference.bit_depth != decoded.bit_depth:
+        depth, is_first = decoded.bit_depth, reference.bit_depth < decoded.bit_depth
+        advice = f"to_bit_depth({max(depth, reference.bit_depth)}) of the {'first' if is_first else 'second'}"
+        raise ShapeError(
+            f"pictures differ in bit depth: {reference.bit_depth} and {depth} bit; must be alike, as by {advice}"
+        )
 
 
 def _scores(values: list[float]) -> PlaneScores:
@@ -248,8 +259,7 @@ def frame_ms_ssim(reference: Frame, decoded: Frame) -> tuple[float | None, float
     Raises:
         ShapeError: If the formats differ.
     """
-    if reference.format() != decoded.format():
-        raise ShapeError(f"pictures differ in format: {reference.format()} and {decoded.format()}")
+    check_same_format(reference, decoded)
     scores: list[float | None] = [None, None, None]
     for place, (a, b) in enumerate(zip(reference.planes, decoded.planes, strict=True)):
         if min(a.shape) >= _SMALLEST_SIDE:
@@ -327,7 +337,7 @@ def comparable(original: Frame, decoded: Frame) -> tuple[Frame, Frame]:
     Raises:
         InputError: If they do not fit together, as `check_comparable`.
     """
-    check_comparable(original.format(), decoded.format())
+    check_comparable(original.format(DEFAULT_FPS), decoded.format(DEFAULT_FPS))
     if original.chroma_format == "400":
         decoded = Frame(decoded.planes[:1], decoded.bit_depth, "400")
     return original.to_bit_depth(decoded.bit_depth), decoded

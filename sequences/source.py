@@ -13,7 +13,7 @@ from typing import TypeVar
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import check_regular_file, is_stream, naming, text_of_name
 from vvc_nnr.sequences.catalogue import CtcSequence, ctc_class_of, find_ctc_sequence
-from vvc_nnr.sequences.frame import ChromaFormat, Frame, VideoFormat
+from vvc_nnr.sequences.frame import DEFAULT_FPS, ChromaFormat, Frame, VideoFormat
 from vvc_nnr.sequences.images import IMAGE_SUFFIXES, read_image, read_image_size, rgb_to_frame
 from vvc_nnr.sequences.listing import has_suffix, list_files
 from vvc_nnr.sequences.video import probe_video, read_video
@@ -190,6 +190,11 @@ def open_sources(
 def open_writer(path: Path | str, format: VideoFormat) -> YuvWriter:
     """A writer of `.yuv` or `.y4m`, to be used in a `with` block; pipes and devices of other names get `.y4m`.
 
+    Args:
+        path: The file.
+        format: What the pictures are, and what a `.y4m` states of them: for a copy of the pictures of a file
+            `source.format.holding(frame)`, for new ones `frame.format(fps)`.
+
     Raises:
         InputError: If the name has another suffix, or is that of a raw file and states another format.
     """
@@ -256,7 +261,7 @@ def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
             height,
             depth if depth is not None else known.bit_depth if known else 8,
             chroma_format or "420",
-            fps if fps is not None else known.fps if known else Fraction(30),
+            fps if fps is not None else known.fps if known else DEFAULT_FPS,
             named.colour_ranges[0] if named.colour_ranges else None,
         )
 

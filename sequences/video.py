@@ -41,12 +41,11 @@ from av.video.reformatter import ColorRange, Colorspace
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown_name
 from vvc_nnr.files import open_input, remaining_bytes
 from vvc_nnr.sequences.containers import Crop, check_container_end, container_crops
-from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, DEFAULT_FPS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
 
 _PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
 _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
-_DEFAULT_FPS = Fraction(30)
 _MOST_TIMED_PICTURES = 10_000
 _MOST_LEADING_PICTURES = 64
 _NO_TIMES = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: raw streams, whose average rate is the demuxer's own 25
@@ -137,7 +136,7 @@ def _rate_of(container: Any, track: Any, times: list[int]) -> Fraction:
     """Pictures per second: of the container's times, or what the coded video states where there are no times."""
     has_times = not container.format.flags & _NO_TIMES
     rates = (track.average_rate, track.guessed_rate) if has_times else (track.guessed_rate, track.average_rate)
-    rate = Fraction(rates[0] or rates[1] or _DEFAULT_FPS)
+    rate = Fraction(rates[0] or rates[1] or DEFAULT_FPS)
     if len(times) < 2 or times[0] == times[-1] or not track.time_base:
         return rate
     of_intervals = (len(times) - 1) / Fraction((times[-1] - times[0]) * track.time_base)

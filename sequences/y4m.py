@@ -30,7 +30,7 @@ from typing import TypeVar, cast, get_args
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import open_input, remaining_bytes
-from vvc_nnr.sequences.frame import ChromaFormat, ChromaLocation, ColourRange, Frame, VideoFormat
+from vvc_nnr.sequences.frame import DEFAULT_FPS, ChromaFormat, ChromaLocation, ColourRange, Frame, VideoFormat
 from vvc_nnr.sequences.yuv import YuvWriter, check_sample_range, frame_from_bytes
 
 _MAGIC = b"YUV4MPEG2"
@@ -125,7 +125,7 @@ def _read_header(file: BufferedReader, path: Path) -> VideoFormat:
         _parse_side(fields, "H", path),
         layout.bit_depth,
         layout.chroma_format,
-        _parse_ratio(fields, "F", "picture rate", path) or Fraction(30),
+        _parse_ratio(fields, "F", "picture rate", path) or DEFAULT_FPS,
         _named(comments, "COLORRANGE", _COLOUR_RANGES, path),
         layout.location or _named(comments, "CHROMALOC", _LOCATIONS, path),
         _parse_ratio(fields, "A", "pixel aspect", path),

@@ -35,7 +35,7 @@ import numpy as np
 
 from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.files import AtomicFile, open_input
-from vvc_nnr.sequences.frame import ChromaFormat, ColourRange, Frame, Plane, VideoFormat
+from vvc_nnr.sequences.frame import DEFAULT_FPS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
 
 
 def count_yuv_pictures(path: Path, format: VideoFormat) -> int:
@@ -163,7 +163,7 @@ class YuvWriter:
 
 def check_frame_format(frame: Frame, format: VideoFormat, path: Path) -> None:
     """Raise ShapeError if a picture differs from its file's format, InputError if its samples exceed it."""
-    got = frame.format()
+    got = frame.format(DEFAULT_FPS)
     if _short(got) != _short(format):
         raise ShapeError(f"{path}: got a picture of {_short(got)}, the file holds {_short(format)}")
     check_sample_range(frame, f"{path}: the picture to write")

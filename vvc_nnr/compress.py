@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -27,6 +27,7 @@ from vvc_nnr.network_file import (
     NNC_SUFFIX,
     NetworkArrays,
     check_coded,
+    common_prefix,
     decoded_arrays,
     is_nnc,
     is_special,
@@ -161,6 +162,7 @@ def compress(
             raise InputError("evaluate: has no effect with calibration; take one of them away")
         by_score = compress_by_score(model, evaluate, max_drop, options, metadata, progress)
         warn_of(by_score)
+        _warn_of_prefix(model, model.state_dict() if is_module(model) else model)
         return by_score.data
     if calibration is None:
         if max_loss_db is not None:
@@ -172,9 +174,11 @@ def compress(
         return compress_arrays(network.arrays, options, progress, texts, roles_of, graph, network.n_bytes or None)
     from vvc_nnr.calibrate.compress_calibrated import compress_calibrated
 
-    return compress_calibrated(
+    found = compress_calibrated(
         model, calibration, max_loss_db=max_loss_db, max_bytes=max_bytes, options=options, metadata=metadata
-    ).data
+    )
+    _warn_of_prefix(model, model.state_dict())
+    return found.data
 
 
 def _compressed_by_sensitivity(
@@ -210,11 +214,42 @@ def _as_network(model: Any) -> NetworkArrays:
                 shown_name(str(model)),
                 ", ".join(map(shown, network.left_out)),
             )
+        if network.graph is None:
+            _warn_of_prefix(model, network.arrays)
         return network
     if is_model_proto(model):
         return onnx_network(model)
+    _check_kind(model)
     arrays = named_arrays(model)
+    _warn_of_prefix(model, arrays)
     return NetworkArrays(arrays, {}, 0, roles=module_roles(model, arrays) if is_module(model) else {})
+
+
+def _check_kind(model: Any) -> None:
+    """Raises InputError for what is neither a module nor a map."""
+    if not is_module(model) and not isinstance(model, Mapping):
+        raise InputError(
+            f"got {type(model).__name__}; must be a torch module, a map of names to arrays or torch tensors, an ONNX "
+            "ModelProto, or the name of a network file"
+        )
+
+
+def _warn_of_prefix(model: Any, names: Iterable[str]) -> None:
+    """Says that all names begin as a wrapper of torch makes them, and how a network without it gets them."""
+    prefix = common_prefix(names)
+    if not prefix:
+        return
+    if is_module(model):
+        remedy = f"compress model.{prefix[:-1]}"
+    elif isinstance(model, Path | str):
+        remedy = f"compress it by vvc-nnr compress --strip-prefix {prefix}"
+    else:
+        remedy = f"take it off: {{name.removeprefix({prefix!r}): value ...}}"
+    _log.warning(
+        "all names begin with %s, as wrappers of torch (compile, DataParallel) have it; for the names of the network "
+        "without the wrapper %s",
+        *(prefix, remedy),
+    )
 
 
 def save_file(
@@ -399,7 +434,10 @@ def _arrays_of(model: Any) -> NamedArrays:
     """The tensors of what `compress` takes; raises as `_as_network` does."""
     if isinstance(model, Path | str):
         return read_arrays(model).arrays
-    return onnx_network(model).arrays if is_model_proto(model) else named_arrays(model)
+    if is_model_proto(model):
+        return onnx_network(model).arrays
+    _check_kind(model)
+    return named_arrays(model)
 
 
 def apply_update(

@@ -28,6 +28,7 @@ from vvc_nnr.coding.own_steps import (
     float8_line,
     growth_line,
     joined_line,
+    listed,
     outliers_line,
     scaled_line,
     weak_line,
@@ -89,7 +90,6 @@ _PROGRESS_ELEMENTS = 5_000_000
 # From this share of a network's bytes on a line tells of constants, floats that are kept exact.
 _MUCH = 0.1
 # Tensors that a note names.
-_SHOWN = 5
 METHODS = ("nnc", *(f"uniform{bits}" for bits in range(1, 17)))
 
 
@@ -589,11 +589,10 @@ def _with_sensitivities(outcome: Outcome, made: SensitiveNetwork) -> Outcome:
     better = "" if made.method == "sensitivity" else ", which is the file that was written"
     lines = [f"output SNR on {inputs}: {made.output_snr_db:.1f} dB; {usual}{better}"]
     if made.unreached:
-        names = ", ".join(shown(name, 60) for name in made.unreached[:_SHOWN])
-        more = f" and {len(made.unreached) - _SHOWN} more" if len(made.unreached) > _SHOWN else ""
-        lines.append(
-            f"note: {len(made.unreached)} tensors are reached by no input, and got their usual steps: {names}{more}"
-        )
+        is_one = len(made.unreached) == 1
+        subject = "1 tensor is" if is_one else f"{len(made.unreached)} tensors are"
+        steps = "its usual step" if is_one else "their usual steps"
+        lines.append(f"note: {subject} reached by no input, and got {steps}: {listed(made.unreached)}")
     tensors = {
         name: {
             "sensitivity": each.per_mse,

@@ -35,7 +35,7 @@ from vvc_nnr.experiments.runs.decoded_pictures import (
 from vvc_nnr.files import check_regular_file, name_of_text, naming, read_bytes, text_of_name
 from vvc_nnr.filters.networks.told_qp import PictureQps, same_qps
 from vvc_nnr.sequences.catalogue import CTC_SEQUENCES
-from vvc_nnr.sequences.frame import ChromaFormat
+from vvc_nnr.sequences.frame import DEFAULT_FPS, ChromaFormat
 from vvc_nnr.sequences.metrics import check_comparable
 from vvc_nnr.sequences.source import Source, open_source
 from vvc_nnr.sequences.yuv import parse_fps
@@ -223,7 +223,7 @@ class ListedPictures:
             with naming(decoded.path):
                 pairs = zip(bits.pictures, decoded.frames(count=len(bits.pictures)), strict=True)
                 found[_decoded_name(name, qp, loop_filters)] = tuple(
-                    digest_of(f"{frame.format()} {n_bits} bits", frame.tobytes()) for n_bits, frame in pairs
+                    digest_of(f"{frame.format(DEFAULT_FPS)} {n_bits} bits", frame.tobytes()) for n_bits, frame in pairs
                 )
         return found
 

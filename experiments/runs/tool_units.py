@@ -68,7 +68,7 @@ from vvc_nnr.filters.decisions.search import decide, with_wiener_filters
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import DEFAULT_FPS, Frame
 from vvc_nnr.sequences.metrics import comparable, picture_scores
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
 
@@ -410,7 +410,7 @@ class ToolExperiment:
         own = self._told_qp(picture, name)
         told = [own, *(rule.qp(picture.qps, own) for rule in self.options.candidates)]
         if picture.place.index == 0:
-            self._joint[name] = JointWays(decoded.format(), self.options.ways, len(told))
+            self._joint[name] = JointWays(decoded.format(DEFAULT_FPS), self.options.ways, len(told))
         start_s = time.process_time()
         corrections = [correction, *(correction_by(runner, decoded, qp) for qp in told[1:])]
         candidates_s = network_s + time.process_time() - start_s
@@ -590,7 +590,7 @@ def _searched(
 def _timed_application(decoded: Frame, correction: Correction, data: bytes | None) -> tuple[Frame, float]:
     """The picture as a decoder makes it from coded decisions, None for full strength, and its processor time."""
     start_s = time.process_time()
-    decisions = _full_strength(decoded) if data is None else decode_decisions(data, decoded.format())
+    decisions = _full_strength(decoded) if data is None else decode_decisions(data, decoded.format(DEFAULT_FPS))
     output = apply_decisions(decoded, correction, decisions)
     return output, time.process_time() - start_s
 

@@ -142,7 +142,8 @@ def apply_decisions(decoded: Frame, correction: Correction, decisions: Decisions
     grid = block_grid(decoded.width, decoded.height, decisions.block_size)
     if len(decisions.choices) != len(sides) or decisions.choices[0].shape != grid:
         got = f"{len(decisions.choices)} maps {decisions.choices[0].shape}"
-        raise ShapeError(f"decisions with {got}, want {len(sides)} maps {grid} for {decoded.format()}")
+        picture = f"{decoded.width}x{decoded.height} {decoded.chroma_format}"
+        raise ShapeError(f"decisions with {got}, want {len(sides)} maps {grid} for {picture}")
     planes = []
     for c, (plane, values, side) in enumerate(zip(decoded.planes, correction, sides, strict=True)):
         filtered = _filtered(plane, values, decisions.scales(c), side, (1 << decoded.bit_depth) - 1)

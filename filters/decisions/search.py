@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import InputError, ShapeError
+from vvc_nnr.errors import InputError
 from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
     MAX_STRENGTH,
@@ -34,6 +34,7 @@ from vvc_nnr.filters.decisions.coding import STRENGTH_BITS, encode_decisions
 from vvc_nnr.filters.decisions.joint_coding import ComponentDecisions, History, component_of
 from vvc_nnr.filters.decisions.wiener import fitted, wiener_filtered
 from vvc_nnr.sequences.frame import Frame, Plane
+from vvc_nnr.sequences.metrics import check_same_format
 
 _STRENGTHS = np.arange(1, MAX_STRENGTH + 1, dtype=np.float64) * STRENGTH_UNIT
 _N_PASSES = 3
@@ -75,7 +76,7 @@ def decide(
         InputError: If the QP is out of range.
     """
     lambda_ = bit_weight(qp, decoded.bit_depth)
-    _check_formats(original, decoded)
+    check_same_format(original, decoded)
     check_correction(decoded, correction)
     smallest = min(BLOCK_SIZES)
     sides = block_sides(decoded.chroma_format, smallest)
@@ -136,7 +137,7 @@ def with_wiener_filters(
         InputError: If the QP is out of range.
     """
     lambda_ = bit_weight(qp, decoded.bit_depth)
-    _check_formats(original, decoded)
+    check_same_format(original, decoded)
     decisions = replace(decisions, wieners=())
     count = _n_bits if history is None else history.n_bits
     output = apply_decisions(decoded, correction, decisions)
@@ -151,11 +152,6 @@ def with_wiener_filters(
             options.append((change + lambda_ * (n_longer - n_bits), longer, n_longer))
         _, decisions, n_bits = min(options, key=lambda option: option[0])
     return decisions
-
-
-def _check_formats(original: Frame, decoded: Frame) -> None:
-    if original.format() != decoded.format():
-        raise ShapeError(f"pictures differ in format: {original.format()} and {decoded.format()}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from vvc_nnr.filters.decisions.sequence_file import (
     parse_sequence,
 )
 from vvc_nnr.filters.networks.told_qp import QpRule
-from vvc_nnr.sequences.frame import Frame, VideoFormat
+from vvc_nnr.sequences.frame import DEFAULT_FPS, Frame, VideoFormat
 from vvc_nnr.sequences.source import Source
 
 Correct: TypeAlias = Callable[[Frame, int], Correction]
@@ -135,9 +135,9 @@ def filter_and_decide(
                     decisions = with_wiener_filters(decisions, reference, frame, corrections[0], own_qp)
                 n_bits = 8 * len(encode_decisions(decisions))
             else:
-                joint = joint or JointDecider(frame.format(), wiener=wiener, n_candidates=len(told))
+                joint = joint or JointDecider(frame.format(DEFAULT_FPS), wiener=wiener, n_candidates=len(told))
                 decisions, n_bits = joint.decide(reference, frame, corrections, own_qp)
-            pictures.append((frame.format(), decisions, n_bits))
+            pictures.append((frame.format(DEFAULT_FPS), decisions, n_bits))
             yield apply_decisions(frame, corrections[decisions.qp_candidate], decisions)
 
     with AtomicFile(target) as file:  # first: a place that cannot be written is known at once
@@ -191,7 +191,7 @@ def filter_as_decided(
         if n_pictures > n_decided:
             raise InputError(f"{origin}: decisions for {n_decided} pictures, and {name} holds more")
         with naming(origin):
-            decisions = reader.picture(frame.format())
+            decisions = reader.picture(frame.format(DEFAULT_FPS))
         yield apply_decisions(frame, correct(frame, told[decisions.qp_candidate]), decisions)
     if n_pictures < n_decided:
         raise InputError(f"{origin}: decisions for {n_decided} pictures, and {name} holds {n_pictures}")
@@ -207,7 +207,7 @@ def _pairs(
             raise InputError(f"{original.path}: holds {what} pictures than {name}")
         frame, told = picture
         reference = _alike(reference, frame)
-        if reference.format() != frame.format():
+        if reference.format(DEFAULT_FPS) != frame.format(DEFAULT_FPS):
             raise InputError(f"{original.path}: {_described(reference)}, and {name} is {_described(frame)}")
         yield reference, frame, told
 

@@ -9,6 +9,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Integral
 
 import numpy as np
 import skimage.data
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vvc_nnr.errors import InputError, VvcNnrError
+from vvc_nnr.errors import InputError, VvcNnrError, shown
 from vvc_nnr.filters.inference.choice import (
     FASTEST_FIRST,
     Backend,
@@ -254,8 +255,8 @@ class Runner:
 
         Raises:
             UnsupportedError: For a chroma format that the layout does not go with.
-            InputError: If the QP is out of range, the layout does not fit the network, its weights have changed, or a
-                network that looks at whole pictures would need tiles.
+            InputError: If the QP is no whole number or out of range, the layout does not fit the network, its weights
+                have changed, or a network that looks at whole pictures would need tiles.
             VvcNnrError: If the network gives NaN or infinity.
         """
         return self._filtered(frame, self._known_qp(qp), self._side_by_side, at_least=self._compute.n_parallel)
@@ -404,7 +405,9 @@ def _slices(top: int, left: int, height: int, width: int) -> tuple[slice, slice]
 
 
 def check_picture_qp(qp: int) -> None:
-    """Raises InputError for a QP out of range."""
+    """Raises InputError for a QP that is no whole number, or out of range."""
+    if not isinstance(qp, Integral) or isinstance(qp, bool):
+        raise InputError(f"QP {shown(repr(qp))}: must be a whole number, 0 to {MAX_QP}")
     if not 0 <= qp <= MAX_QP:
         raise InputError(f"QP {qp}: must be 0 to {MAX_QP}")
 
@@ -431,7 +434,8 @@ def filter_frame(
 
     Raises:
         UnsupportedError: For a chroma format that the layout does not go with.
-        InputError: If the QP or the tile is out of range, the layout does not fit, or the device is not there.
+        InputError: If the QP is no whole number, QP or tile is out of range, the layout does not fit, or the device is
+            not there.
         VvcNnrError: If the network gives NaN or infinity.
     """
     return Runner(network, layout=layout, backend="torch", tile=tile, device=device).filter_frame(frame, qp)

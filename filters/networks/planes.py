@@ -60,7 +60,7 @@ def pack(frame: Frame) -> NDArray[np.uint16]:
 
 def unpack(packed: NDArray[np.uint16], like: Frame) -> Frame:
     """The inverse of `pack`: a picture of the size, depth and chroma format of `like`."""
-    planes = unpacked_planes(packed, like.format().plane_shapes)
+    planes = unpacked_planes(packed, [p.shape for p in like.planes])
     samples = (cast(Plane, p.astype(like.planes[0].dtype)) for p in planes)
     return Frame(tuple(samples), like.bit_depth, like.chroma_format)
 

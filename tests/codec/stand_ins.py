@@ -36,7 +36,7 @@ def frames(n_pictures, width=32, height=24, *, chroma_format="420", bit_depth=8,
 
 
 def same(left, right):
-    assert [f.format() for f in left] == [f.format() for f in right]
+    assert [f.format(30) for f in left] == [f.format(30) for f in right]
     for a, b in zip(left, right, strict=True):
         for x, y in zip(a.planes, b.planes, strict=True):
             np.testing.assert_array_equal(x, y)

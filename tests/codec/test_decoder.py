@@ -27,7 +27,7 @@ DECODE = """
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.sequences.y4m import Y4mWriter
 frames = list(decode_vvc(Path(value("-b"))))[{drop}:]
-with Y4mWriter(Path(value("-o")), frames[0].format()) as writer:
+with Y4mWriter(Path(value("-o")), frames[0].format(30)) as writer:
     for frame in frames:
         writer.write(frame)
 """

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, VvcOptions, check_encodable, coded_picture
+from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, VvcOptions, check_encodable, coded_picture, encode
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 
@@ -33,13 +33,13 @@ def test_what_the_encoder_takes(bit_depth, chroma_format):
 )
 def test_what_it_does_not_take(frame, named):
     with pytest.raises(UnsupportedError, match=named):
-        check_encodable(frame, frame.format())
+        check_encodable(frame, frame.format(30))
 
 
 @pytest.mark.parametrize("other", [flat(18, 16), flat(16, 18), flat(16, 16, 10), flat(16, 16, chroma_format="400")])
 def test_a_picture_of_another_format_than_the_first(other):
     with pytest.raises(InputError, match="pictures differ in format"):
-        check_encodable(other, flat(16, 16).format())
+        check_encodable(other, flat(16, 16).format(30))
 
 
 def test_8_bit_samples_are_shifted_to_10_bit():
@@ -56,7 +56,7 @@ def test_10_bit_pictures_of_a_fitting_size_stay_as_they_are():
 @pytest.mark.parametrize("bit_depth", [8, 10])
 def test_grey_pictures_get_flat_chroma(bit_depth):
     coded = coded_picture(flat(19, 17, bit_depth, "400", value=1))
-    assert coded.format() == VideoFormat(20, 18, 10, "420")
+    assert coded.format(30) == VideoFormat(20, 18, 10, "420")
     assert all((p == 512).all() for p in coded.planes[1:])
 
 
@@ -80,6 +80,8 @@ def test_sizes_become_even_and_at_least_16_by_repeating_the_border(width, height
     [
         ({"qp": -1}, "QP -1"),
         ({"qp": 64}, "QP 64"),
+        ({"qp": 32.5}, "QP 32.5: must be a whole number, 0 to 63"),
+        ({"qp": "32"}, "QP '32': must be a whole number, 0 to 63"),
         ({"preset": "fastest"}, "preset 'fastest'"),
         ({"loop_filters": "some"}, "loop filters 'some'"),
         ({"n_threads": 0}, "0 threads"),
@@ -89,3 +91,22 @@ def test_sizes_become_even_and_at_least_16_by_repeating_the_border(width, height
 def test_options_out_of_range(change, named):
     with pytest.raises(InputError, match=named):
         VvcOptions(**{"qp": 32, **change})
+
+
+@pytest.mark.parametrize(
+    ("fps", "stated", "expected"),
+    [
+        (None, VideoFormat(16, 16, fps=Fraction(50)), 50),
+        (Fraction(25), VideoFormat(16, 16, fps=Fraction(50)), 25),
+        (None, None, 30),
+    ],
+)
+def test_the_rate_is_that_of_the_source(fps, stated, expected):
+    class Recorder:
+        max_pictures, fails_silently = None, False
+
+        def run(self, options, job):
+            raise InputError(f"at {job.fps}")
+
+    with pytest.raises(InputError, match=f"^at {expected}$"):
+        encode(Recorder(), VvcOptions(32), [flat(16, 16)], fps, stated=stated)

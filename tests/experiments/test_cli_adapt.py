@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, real_pictures: Callable[...
     """The pictures `in.y4m`, and their streams of two QPs."""
     folder = tmp_path_factory.mktemp("adapt")
     frames = real_pictures(3, 64, 48)
-    with Y4mWriter(folder / "in.y4m", frames[0].format()) as writer:
+    with Y4mWriter(folder / "in.y4m", frames[0].format(30)) as writer:
         for frame in frames:
             writer.write(frame)
     for qp in ("27", "37"):
@@ -208,7 +208,7 @@ def test_what_cannot_be_done_is_said_in_one_line(folder, tmp_path, capsys, words
 
 def test_streams_of_other_pictures_or_with_a_filter_are_refused(folder, tmp_path, capsys, real_pictures):
     frames = real_pictures(2, 64, 48)
-    with Y4mWriter(tmp_path / "two.y4m", frames[0].format()) as writer:
+    with Y4mWriter(tmp_path / "two.y4m", frames[0].format(30)) as writer:
         for frame in frames:
             writer.write(frame)
     options = ["-o", str(tmp_path / "b.266"), "--model", "inloop-vlop", *TUNING]
@@ -351,7 +351,7 @@ def test_a_base_is_of_a_stream_and_coded(folder, tmp_path, capsys):
 
 def test_pictures_without_chroma_are_adapted_to(tmp_path, capsys, real_pictures):
     frames = real_pictures(2, 64, 48, chroma_format="400")
-    with Y4mWriter(tmp_path / "in.y4m", frames[0].format()) as writer:
+    with Y4mWriter(tmp_path / "in.y4m", frames[0].format(30)) as writer:
         for frame in frames:
             writer.write(frame)
     assert main(["encode", str(tmp_path / "in.y4m"), "--qp", "37", "-o", str(tmp_path / "a.266")]) == 0

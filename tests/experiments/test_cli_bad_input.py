@@ -144,7 +144,7 @@ def test_chroma_formats_that_the_codec_and_the_filters_do_not_take(
     picture = Frame(
         tuple(np.full(s, 99, np.uint8) for s in VideoFormat(32, 32, 8, chroma_format).plane_shapes), 8, chroma_format
     )  # type: ignore[arg-type]
-    with Y4mWriter(path, picture.format()) as writer:
+    with Y4mWriter(path, picture.format(30)) as writer:
         writer.write(picture)
     named = ":".join(chroma_format)
     said = refused("encode", path, "--qp", "32", "-o", tmp_path / "out.266")
@@ -471,7 +471,7 @@ def test_ctrl_c_leaves_nothing(
 
 def test_a_real_ctrl_c(y4m: Path, networks: Path, tmp_path: Path) -> None:
     frames = list(read_y4m(y4m))
-    with Y4mWriter(tmp_path / "long.y4m", frames[0].format()) as writer:
+    with Y4mWriter(tmp_path / "long.y4m", frames[0].format(30)) as writer:
         for _ in range(2000):
             writer.write(frames[0])
     before = everything_in(tmp_path)

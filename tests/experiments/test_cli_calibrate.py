@@ -325,6 +325,6 @@ def test_scales_of_rows_are_told(
     assert compress(folder, tmp_path / "a.nnc", "unlike", *pictures, "--local-scaling", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert [tensor["name"] for tensor in report["tensors"] if tensor["local_scaling"]] == ["conv1.weight"]
-    assert "1 tensors have a scale for each row: conv1.weight; other decoders" in caplog.text
+    assert "1 tensor has a scale for each row: conv1.weight; other decoders" in caplog.text
     found = {tensor.name: tensor.scaling_qp for tensor in inspect((tmp_path / "a.nnc").read_bytes()).tensors}
     assert [name for name, qp in found.items() if qp is not None] == ["conv1.weight"]

@@ -149,7 +149,7 @@ def test_decisions_that_do_not_fit(
 ) -> None:
     def for_pictures(n: int, frame: Frame) -> Path:
         path = tmp_path / "d.bin"
-        path.write_bytes(encode_sequence([switched_off(frame)] * n, frame.format()))
+        path.write_bytes(encode_sequence([switched_off(frame)] * n, frame.format(30)))
         return path
 
     said = refused(blurred, "--decisions", for_pictures(1, frames[0]))
@@ -193,7 +193,7 @@ def test_without_wiener_filters(run: Run, y4m: Path, blurred: Path, decided: Pat
     )
     run(*command, "--original", y4m, "--decisions-out", decided.parent / "plain.bin", "--no-wiener")
     plain, full = (parse_sequence((decided.parent / name).read_bytes()) for name in ("plain.bin", decided.name))
-    format = next(iter(read_y4m(blurred))).format()
+    format = next(iter(read_y4m(blurred))).format(30)
     assert sum(map(len, plain.payloads)) < sum(map(len, full.payloads))
     without, fitted = (
         [reader.picture(format).wieners for _ in range(2)] for reader in map(DecisionReader, (plain, full))

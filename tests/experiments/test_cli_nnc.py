@@ -620,7 +620,7 @@ def test_scales_of_rows_are_told(run: Run, refused: Run, tmp_path: Path) -> None
     assert "scale for each row" not in run("compress", path, "-o", small)
     said = run("compress", path, "-o", small, "--local-scaling")
     assert (
-        "note: 1 tensors have a scale for each row: a; other decoders, as the reference software, may give it apart, "
+        "note: 1 tensor has a scale for each row: a; other decoders, as the reference software, may give it apart, "
         "as NAME_scaling, which the rows of NAME must be multiplied by"
     ) in said.splitlines()
     assert json.loads(run("compress", path, "-o", small, "--local-scaling", "--json"))["local_scaling"] == ["a"]

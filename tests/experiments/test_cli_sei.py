@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photograph = skimage.data.astronaut()
     parts = [np.ascontiguousarray(photograph[10 * i : 10 * i + 64, 60:156]) for i in range(5)]
     frames = [rgb_to_frame(part, bit_depth=8) for part in parts]
-    with Y4mWriter(folder / "in.y4m", frames[0].format()) as writer:
+    with Y4mWriter(folder / "in.y4m", frames[0].format(30)) as writer:
         for frame in frames:
             writer.write(frame)
     assert main(["encode", str(folder / "in.y4m"), "--qp", "37", "-o", str(folder / "a.266")]) == 0
@@ -195,7 +195,7 @@ def test_decisions_for_another_stream_are_not_put_in(
 ) -> None:
     def cropped(width: int, height: int) -> Path:
         frames = [frame.cropped(width, height) for frame in read_y4m(folder / "in.y4m")]
-        with Y4mWriter(tmp_path / f"{width}.y4m", frames[0].format()) as writer:
+        with Y4mWriter(tmp_path / f"{width}.y4m", frames[0].format(30)) as writer:
             for frame in frames:
                 writer.write(frame)
         return tmp_path / f"{width}.y4m"

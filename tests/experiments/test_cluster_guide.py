@@ -37,7 +37,7 @@ def place(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Path
     """Where the commands are typed: a sequence of one picture, and the tables that a single process makes of it."""
     folder = tmp_path_factory.mktemp("guide")
     (folder / "jvet").mkdir()
-    with Y4mWriter(folder / "jvet" / "a.y4m", frames[0].format()) as writer:
+    with Y4mWriter(folder / "jvet" / "a.y4m", frames[0].format(30)) as writer:
         writer.write(frames[0])
     (folder / "photographs").mkdir()
     Image.fromarray(frame_to_rgb(frames[0])[:32, :32]).save(folder / "photographs" / "a.png")

@@ -29,7 +29,7 @@ def noise(tmp_path: Path) -> Path:
     """Pictures that take the slowest preset a while."""
     rng = np.random.default_rng(0)
     shapes = ((384, 512), (192, 256), (192, 256))
-    with Y4mWriter(tmp_path / "noise.y4m", _frame(rng, shapes).format()) as writer:
+    with Y4mWriter(tmp_path / "noise.y4m", _frame(rng, shapes).format(30)) as writer:
         for _ in range(4):
             writer.write(_frame(rng, shapes))
     return tmp_path / "noise.y4m"

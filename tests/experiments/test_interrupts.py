@@ -255,7 +255,7 @@ def test_a_signal_after_an_experiment_is_heard(tmp_path):
     """OpenVINO's plugin hands out stacks for signal handlers; one that was taken back ended the process."""
     pytest.importorskip("openvino")
     planes = tuple(np.full(shape, 99, np.uint8) for shape in ((48, 64), (24, 32), (24, 32)))
-    with Y4mWriter(tmp_path / "a.y4m", Frame(planes, 8, "420").format()) as writer:
+    with Y4mWriter(tmp_path / "a.y4m", Frame(planes, 8, "420").format(30)) as writer:
         writer.write(Frame(planes, 8, "420"))
     command = [sys.executable, "-c", AFTER_AN_EXPERIMENT, tmp_path / "a.y4m", tmp_path / "out"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -33,7 +33,7 @@ def quiet(*argv: str | Path) -> None:
 
 
 def write_y4m(path: Path, frame: Frame) -> None:
-    with Y4mWriter(path, frame.format()) as writer:
+    with Y4mWriter(path, frame.format(30)) as writer:
         writer.write(frame)
 
 

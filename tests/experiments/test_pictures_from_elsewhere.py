@@ -32,7 +32,7 @@ def coarser(frame: Frame, qp: int) -> Frame:
 
 def write(path: Path, frames: list[Frame]) -> Path:
     kind = YuvWriter if path.suffix == ".yuv" else Y4mWriter
-    with kind(path, frames[0].format()) as writer:
+    with kind(path, frames[0].format(30)) as writer:
         for frame in frames:
             writer.write(frame)
     return path

@@ -724,7 +724,7 @@ def _read_sei(data: bytes, folder: Path) -> object:
 
 
 def _read_vvc(data: bytes, folder: Path) -> object:
-    return [frame.format() for frame in decode_vvc(data)]
+    return [frame.format(30) for frame in decode_vvc(data)]
 
 
 def _y4m_seeds() -> list[bytes]:

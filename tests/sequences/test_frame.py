@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -60,6 +62,16 @@ def test_frame_refuses_planes_that_do_not_follow_from_its_format(planes, bit_dep
         Frame(planes, bit_depth, chroma_format)
 
 
+def test_format_says_the_rate_that_is_given(random_frame):
+    frame = random_frame(VideoFormat(6, 4, 10))
+    assert frame.format(25) == frame.format(Fraction(25)) == VideoFormat(6, 4, 10, fps=Fraction(25))
+    assert isinstance(frame.format(25).fps, Fraction)
+    with pytest.raises(TypeError, match="fps"):
+        frame.format()
+    with pytest.raises(InputError, match=r"29\.97 pictures per second"):
+        frame.format(29.97)
+
+
 def test_bit_depth_down_rounds_and_clips():
     frame = Frame((np.array([[0, 1, 2, 5, 6, 1021, 1022, 1023]], np.uint16),), 10, "400")
     assert frame.to_bit_depth(8).planes[0].tolist() == [[0, 0, 1, 1, 2, 255, 255, 255]]
@@ -71,7 +83,7 @@ def test_bit_depth_up_and_down_again_is_exact(random_frame, low, high, seed):
     low, high = min(low, high), max(low, high)
     frame = random_frame(VideoFormat(6, 4, low), seed)
     again = frame.to_bit_depth(high).to_bit_depth(low)
-    assert again.format() == frame.format()
+    assert again.format(30) == frame.format(30)
     assert again.tobytes() == frame.tobytes()
 
 

@@ -91,11 +91,22 @@ def test_scores_of_frames(random_frame):
     assert frame_ssim(a, mixed).cb == ssim(a.planes[1], b.planes[1], bit_depth=10) < 0.5
     grey = Frame(a.planes[:1], 10, "400")
     assert frame_psnr_db(grey, grey) == PlaneScores(math.inf, None, None)
-    for other in [grey, random_frame(VideoFormat(24, 22, 10)), random_frame(VideoFormat(24, 24, 12))]:
-        with pytest.raises(ShapeError, match="differ in format"):
-            frame_psnr_db(a, other)
-        with pytest.raises(ShapeError, match="differ in format"):
-            frame_ssim(a, other)
+    for other, said in [
+        (grey, "chroma format: 4:2:0 and 4:0:0; must be alike"),
+        (random_frame(VideoFormat(24, 22, 10)), "size: 24x24 and 24x22; must be alike"),
+        (
+            random_frame(VideoFormat(24, 24, 12)),
+            "bit depth: 10 and 12 bit; must be alike, as by to_bit_depth(12) of the first",
+        ),
+        (
+            random_frame(VideoFormat(24, 24, 8)),
+            "bit depth: 10 and 8 bit; must be alike, as by to_bit_depth(10) of the second",
+        ),
+    ]:
+        for score in (frame_psnr_db, frame_ssim):
+            with pytest.raises(ShapeError) as caught:
+                score(a, other)
+            assert str(caught.value) == f"pictures differ in {said}"
 
 
 def test_yuv_psnr_is_the_weighted_mean():
@@ -192,7 +203,7 @@ def test_ms_ssim_of_a_picture_is_that_of_its_planes_that_are_large_enough() -> N
     assert frame_ms_ssim(small, small) == (pytest.approx(1), None, None)
     grey = Frame((planes[0],), 10, "400")
     assert frame_ms_ssim(grey, grey) == (pytest.approx(1), None, None)
-    with pytest.raises(ShapeError, match="differ in format"):
+    with pytest.raises(ShapeError, match="pictures differ in chroma format"):
         frame_ms_ssim(a, grey)
 
 

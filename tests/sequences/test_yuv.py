@@ -43,7 +43,7 @@ def test_round_trip(tmp_path_factory, random_frame, format, n_pictures, start, c
     wanted = frames[start:] if count is None else frames[start : start + count]
     read = list(read_yuv(path, format, start, count))
     assert [frame.tobytes() for frame in read] == [frame.tobytes() for frame in wanted]
-    assert all(frame.format() == format for frame in read)
+    assert all(frame.format(30) == format for frame in read)
 
 
 def test_one_picture_is_read_at_a_time(tmp_path, random_frame):
@@ -104,5 +104,5 @@ def test_writer_refuses_another_format_and_leaves_nothing(tmp_path, random_frame
 def test_writer_refuses_samples_above_the_bit_depth(tmp_path):
     frame = Frame((np.full((2, 2), 1024, np.uint16),), 10, "400")
     with pytest.raises(InputError, match="wrong bit depth"):
-        write(tmp_path / "x.yuv", frame.format(), frame)
+        write(tmp_path / "x.yuv", frame.format(30), frame)
     assert list(tmp_path.iterdir()) == []

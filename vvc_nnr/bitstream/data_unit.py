@@ -289,7 +289,7 @@ class DataUnit:
             return f"G of {self.g_number_of_rows} x {self.decomposition_rank} values does not fit a weight of {shape}"
         n_names = len(self.topology_elem_id_index_list or self.topology_elem_id_list)
         if n_names != len(self._header_kinds()):
-            return f"{n_names} names for {len(self._header_kinds())} tensors"
+            return f"number of names {n_names}, of tensors {len(self._header_kinds())}: must be equal"
         if self.codebook and not self.has_qp:
             return "a codebook for integers or raw floats"
         if (self.codebook_h is not None) != (self.codebook is not None and self.has_product):

@@ -448,8 +448,9 @@ def _within_raw_unit(coded: Sequence[EncodedTensor]) -> Sequence[EncodedTensor]:
         return [each.otherwise or each for each in coded]
     n_bytes = sum(len(each.raw.raw) for each in with_raw if each.raw is not None)
     if n_bytes > MAX_RAW_BYTES:
+        have = "1 tensor has" if len(with_raw) == 1 else f"{len(with_raw)} tensors have"
         raise InputError(
-            f"{len(with_raw)} tensors have {n_bytes} bytes that are kept as they are; {MAX_RAW_BYTES} are the most of "
+            f"{have} {n_bytes} bytes that are kept as they are; {MAX_RAW_BYTES} are the most of "
             "a file: code the network in parts"
         )
     return coded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -334,13 +334,23 @@ def growth_line(coded: CodedNetwork) -> str:
     return f"{coded.growth_bytes} bytes larger than the input, of {coded.input_bytes} bytes"
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(shown(name, 60) for name in names[:_SHOWN]) + more
+
+
+def _counted(names: Sized, one: str, many: str) -> str:
+    """Tensors and what they do: of one, of many."""
+    return f"1 tensor {one}" if len(names) == 1 else f"{len(names)} tensors {many}"
+
+
 def float8_line(names: Sequence[str]) -> str:
     """What is said of tensors that are exact whatever an option says, and what to do."""
-    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    are = _counted(names, "of float8 is exact", "of float8 are exact")
+    them = "it make it" if len(names) == 1 else "them make them"
     return (
-        f"{len(names)} tensors of float8 are exact, whatever step, quality or size is given: {named}{more}; to "
-        "quantise them make them float16 or float32 first"
+        f"{are}, whatever step, quality or size is given: {listed(names)}; to quantise {them} float16 or float32 first"
     )
 
 
@@ -351,29 +361,26 @@ def scaled_line(names: Sequence[str]) -> str:
             "local scaling: no tensor has scales for its rows: of none it can be told that the next weight takes its "
             "rows so unlike that scales pay"
         )
-    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
-        f"{len(names)} tensors have a scale for each row: {named}{more}; other decoders, as the reference software, "
-        "may give it apart, as NAME_scaling, which the rows of NAME must be multiplied by"
+        f"{_counted(names, 'has', 'have')} a scale for each row: {listed(names)}; other decoders, as the reference "
+        "software, may give it apart, as NAME_scaling, which the rows of NAME must be multiplied by"
     )
 
 
 def joined_line(names: Sequence[str]) -> str:
     """What is said of tensors of few different values of which two come out alike, and what to do."""
-    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    have = _counted(names, "of few different values has", "of few different values have")
     finer = "a finer QP (of one tensor qp_per_tensor), or none and no quality or size, which keeps them apart"
-    return f"{len(names)} tensors of few different values have some that come out alike: {named}{more}; give {finer}"
+    return f"{have} some that come out alike: {listed(names)}; give {finer}"
 
 
 def outliers_line(names: Sequence[str]) -> str:
     """What is said of tensors whose outliers are exact, and what to do."""
-    named = ", ".join(shown(name, 60) for name in names[:_SHOWN])
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    have = _counted(names, "has", "have")
+    exact = "it is exact" if len(names) == 1 else "they are exact"
     return (
-        f"{len(names)} tensors have huge, infinite or NaN values beside which no step does for the others: {named}"
-        f"{more}; they are exact, in bytes that other decoders may not read: clip them if they are a fault"
+        f"{have} huge, infinite or NaN values beside which no step does for the others: {listed(names)}; {exact}, in "
+        "bytes that other decoders may not read: clip these values if they are a fault"
     )
 
 
@@ -389,7 +396,7 @@ def weak_names(weak_db: Mapping[str, float]) -> str:
     named = ", ".join(f"{shown(name, 60)} ({weak_db[name]:.1f} dB)" for name in worst[:_SHOWN])
     more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
     kept = f"a signal-to-noise ratio of less than {WEAK_DB:.0f} dB, as a whole or in many rows"
-    return f"{len(worst)} tensors keep {kept}: {named}{more}"
+    return f"{_counted(worst, 'keeps', 'keep')} {kept}: {named}{more}"
 
 
 def code_by_spread(

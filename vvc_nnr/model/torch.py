@@ -48,9 +48,10 @@ def named_arrays(model: Any) -> NamedArrays:
         raise InputError(f"got {type(model).__name__}; must be a torch module or a map of names to arrays")
     opaque = [name for name, value in state.items() if _is_opaque(name, value)]
     if opaque:
+        more = f" and {len(opaque) - _SHOWN} more" if len(opaque) > _SHOWN else ""
         _log.warning(
-            "%d states that modules keep in a way of their own (get_extra_state) are no tensors and are left out: %s",
-            *(len(opaque), ", ".join(map(shown, opaque[:_SHOWN]))),
+            "left out, since it is no tensor and modules keep it in a way of their own (get_extra_state): %s%s",
+            *(", ".join(map(shown, opaque[:_SHOWN])), more),
         )
         state = {name: value for name, value in state.items() if name not in opaque}
     made: dict[object, Array | FloatBits] = {}

@@ -57,7 +57,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory, real_pictures: Callable[...,
     folder = tmp_path_factory.mktemp("clips")
     frames = real_pictures(N_PICTURES, 64, 48)
     for name, its in (("long", frames), ("short", frames[:1])):
-        with Y4mWriter(folder / f"{name}.y4m", frames[0].format()) as writer:
+        with Y4mWriter(folder / f"{name}.y4m", frames[0].format(30)) as writer:
             for frame in its:
                 writer.write(frame)
     return [open_source(folder / f"{name}.y4m") for name in ("long", "short")]
@@ -351,7 +351,7 @@ def test_pictures_that_were_decoded_elsewhere_are_adapted_to(
         coded = VvcEncoder(VvcOptions(qp, n_threads=1, config="ldb"), cache).encode(originals, clips[1].format.fps)
         (tmp_path / f"short_{qp}.266").write_bytes(coded.stream)
         decoded = list(decode_vvc(read_vvc_stream(coded.stream)))
-        with Y4mWriter(tmp_path / f"short_{qp}.y4m", decoded[0].format()) as writer:
+        with Y4mWriter(tmp_path / f"short_{qp}.y4m", decoded[0].format(30)) as writer:
             writer.write(decoded[0])
     words = [
         "--decoded",

@@ -182,7 +182,7 @@ def test_the_command_filter_decides_as_the_experiment_does(candidates: str, tmp_
     reader, qps = DecisionReader(found), qps_of_pictures(known)
     rules = [DEFAULT_RULE, *found.candidates]
     for row, frame, each in zip(wiener, open_source(out).frames(), qps, strict=True):
-        assert row.network_qp == rules[reader.picture(frame.format()).qp_candidate].qp(each, DEFAULT_RULE.qp(each))
+        assert row.network_qp == rules[reader.picture(frame.format(30)).qp_candidate].qp(each, DEFAULT_RULE.qp(each))
         assert row.psnr_y_db == frame_psnr_db(frames[row.picture].to_bit_depth(10), frame).y
     assert bool(candidates) == any(
         row.network_qp != full.network_qp

@@ -235,7 +235,7 @@ def test_bad_sequences_are_known_before_the_first_encoding(
     source: Source, options: ToolOptions, provenance: Provenance, tmp_path: Path, n_encodings: Callable[[], int]
 ) -> None:
     picture = Frame(tuple(np.full((32, 32), 9, np.uint8) for _ in range(3)), 8, "444")
-    with Y4mWriter(tmp_path / "bad.y4m", picture.format()) as writer:
+    with Y4mWriter(tmp_path / "bad.y4m", picture.format(30)) as writer:
         writer.write(picture)
     with pytest.raises(UnsupportedError, match=r"bad\.y4m: the encoder takes"):
         run_tool_by_tool([source, open_source(tmp_path / "bad.y4m")], tmp_path / "out", options, provenance)
@@ -248,7 +248,7 @@ def test_a_grey_sequence_has_no_chroma_scores(
     options: ToolOptions, provenance: Provenance, frames: list[Frame], tmp_path: Path
 ) -> None:
     grey = Frame(frames[0].planes[:1], 8, "400")
-    with Y4mWriter(tmp_path / "grey.y4m", grey.format()) as writer:
+    with Y4mWriter(tmp_path / "grey.y4m", grey.format(30)) as writer:
         writer.write(grey)
     run_tool_by_tool([open_source(tmp_path / "grey.y4m")], tmp_path / "out", replace(options, qps=(37,)), provenance)
     rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows

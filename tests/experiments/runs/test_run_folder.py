@@ -233,7 +233,7 @@ def test_digests_follow_every_picture_and_its_format(tmp_path: Path) -> None:
     def clip(name: str, *values: int, size: tuple[int, int] = (32, 64)) -> tuple[str, ...]:
         planes = lambda value: tuple(np.full((size[0] // n, size[1] // n), value, np.uint8) for n in (1, 2, 2))  # noqa: E731
         pictures = [Frame(planes(value), 8, "420") for value in values]
-        with Y4mWriter(tmp_path / "clip.y4m", pictures[0].format()) as writer:
+        with Y4mWriter(tmp_path / "clip.y4m", pictures[0].format(30)) as writer:
             for picture in pictures:
                 writer.write(picture)
         return source_digests([open_source(tmp_path / "clip.y4m")])["clip"]

@@ -119,7 +119,7 @@ def test_wiener_filters_are_counted_and_shown(
 ) -> None:
     """A picture large enough for a filter to pay."""
     picture = rgb_to_frame(np.ascontiguousarray(skimage.data.astronaut()[:256, :256]))
-    with Y4mWriter(tmp_path / "large.y4m", picture.format()) as writer:
+    with Y4mWriter(tmp_path / "large.y4m", picture.format(30)) as writer:
         writer.write(picture)
     one_qp = replace(options, qps=(27,))
     run_tool_by_tool([open_source(tmp_path / "large.y4m")], tmp_path / "out", one_qp, provenance, cache=cache)
@@ -128,7 +128,7 @@ def test_wiener_filters_are_counted_and_shown(
     assert rows["wiener"].psnr_y_db > rows["decisions"].psnr_y_db
     (entry,) = json.loads((tmp_path / "out" / "pictures" / "index.json").read_text())
     assert entry["psnr_y_db"]["filtered"] == rows["wiener"].psnr_y_db
-    coded = VvcEncoder(VvcOptions(27, n_threads=1), cache).encode([picture], picture.format().fps)
+    coded = VvcEncoder(VvcOptions(27, n_threads=1), cache).encode([picture], picture.format(30).fps)
     (decoded,) = decode_vvc(coded.stream)
     original = picture.to_bit_depth(10)
     correction = correction_by(Runner(load_inloop_filter(one_qp.networks[0]), backend="torch"), decoded, 27)
@@ -273,7 +273,7 @@ def test_a_grey_sequence_is_decided_and_scored_in_luma(
     options: ToolOptions, provenance: Provenance, cache: Path, frames: list[Frame], tmp_path: Path
 ) -> None:
     grey = Frame(frames[0].planes[:1], 8, "400")
-    with Y4mWriter(tmp_path / "grey.y4m", grey.format()) as writer:
+    with Y4mWriter(tmp_path / "grey.y4m", grey.format(30)) as writer:
         writer.write(grey)
     source = open_source(tmp_path / "grey.y4m")
     run_tool_by_tool([source], tmp_path / "out", replace(options, qps=(37,)), provenance, cache=cache)

@@ -39,7 +39,7 @@ def sources(frames: list[Frame], tmp_path: Path) -> list[Source]:
     """A sequence of two units at each QP and filter set, and one of a single picture."""
     found = []
     for name, n_pictures in (("long", N_PICTURES), ("short", 1)):
-        with Y4mWriter(tmp_path / f"{name}.y4m", frames[0].format()) as writer:
+        with Y4mWriter(tmp_path / f"{name}.y4m", frames[0].format(30)) as writer:
             for number in range(n_pictures):
                 moved = tuple(np.roll(plane, 2 * number, 1) for plane in frames[number % 2].planes)
                 writer.write(Frame(moved, 8, "420"))

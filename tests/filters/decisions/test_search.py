@@ -141,7 +141,7 @@ def test_as_good_as_trying_everything() -> None:
 def test_pictures_that_do_not_fit() -> None:
     frame, other = smooth_frame(64, 64), smooth_frame(64, 62)
     correction = towards(frame, frame, 1.0)
-    with pytest.raises(ShapeError, match="differ in format"):
+    with pytest.raises(ShapeError, match="pictures differ in size: 64x62 and 64x64"):
         decide(other, frame, correction, 32)
     with pytest.raises(ShapeError, match="want float32 planes"):
         decide(other, other, correction, 32)

@@ -15,7 +15,7 @@ needs_threads = pytest.mark.skipif(bool(missing_for(SIDE_BY_SIDE)), reason=missi
 
 
 def assert_near(left, right):
-    assert left.format() == right.format()
+    assert left.format(30) == right.format(30)
     for a, b in zip(left.planes, right.planes, strict=True):
         difference = np.abs(a.astype(int) - b)
         assert difference.max() <= 1
@@ -70,6 +70,19 @@ def test_an_error_in_a_sequence_reaches_the_caller(filter_network, random_frame)
     next(filtered)
     with pytest.raises(InputError, match="QP 64"):
         list(filtered)
+
+
+@pytest.mark.parametrize("qp", [32.5, 32.0, "32", True, np.float32(32)])
+def test_a_qp_is_a_whole_number(filter_network, random_frame, qp):
+    frame, runner = random_frame(16, 16), Runner(filter_network(), backend="torch")
+    for refused in (
+        lambda: runner.filter_frame(frame, qp),
+        lambda: runner.corrections(frame, qp),
+        lambda: list(runner.filter_frames([(frame, qp)])),
+    ):
+        with pytest.raises(InputError, match=r"^QP .*: must be a whole number, 0 to 63$"):
+            refused()
+    assert runner.filter_frame(frame, np.int64(32)).tobytes() == runner.filter_frame(frame, 32).tobytes()
 
 
 def test_a_tile_too_small_is_known_at_once(filter_network):

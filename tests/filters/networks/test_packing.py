@@ -11,7 +11,7 @@ from vvc_nnr.sequences.frame import Frame
 
 
 def same(left, right):
-    assert left.format() == right.format()
+    assert left.format(30) == right.format(30)
     for a, b in zip(left.planes, right.planes, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -52,7 +52,7 @@ def test_small_pictures_are_left_out(tmp_path, size, expected):
 
 def test_every_eighth_picture_of_a_sequence(photographs, tmp_path):
     frames = photographs(10, 160, 128)
-    with Y4mWriter(tmp_path / "clip.y4m", frames[0].format()) as writer:
+    with Y4mWriter(tmp_path / "clip.y4m", frames[0].format(30)) as writer:
         for frame in frames:
             writer.write(frame)
     source = open_source(tmp_path / "clip.y4m")
@@ -64,7 +64,7 @@ def test_every_eighth_picture_of_a_sequence(photographs, tmp_path):
 
 def test_10_bit_pictures_keep_their_depth(random_frame, tmp_path):
     frame = random_frame(256, 256)
-    with Y4mWriter(tmp_path / "a.y4m", frame.format()) as writer:
+    with Y4mWriter(tmp_path / "a.y4m", frame.format(30)) as writer:
         writer.write(frame)
     for _, picture in filter_pictures([open_source(tmp_path / "a.y4m")]):
         assert picture.bit_depth == 10

@@ -43,7 +43,7 @@ def folder(tmp_path_factory, photographs):
         small = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
         Image.fromarray(small).resize((224, 144), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
     (frame,) = photographs(1, 144, 128)
-    with open_writer(folder / "c.y4m", replace(frame.format())) as writer:
+    with open_writer(folder / "c.y4m", replace(frame.format(30))) as writer:
         for _ in range(30):
             writer.write(frame)
     return folder

@@ -295,7 +295,7 @@ def test_an_unknown_profile_is_refused():
         (tensor(tensor_dimension_list=()), "dimensions"),
         (tensor(tensor_dimension_list=(5, 0)), "dimensions"),
         (tensor(tensor_dimension_list=(1,) * 65), "65 dimensions"),
-        (tensor(topology_elem_id_list=("a", "b")), "2 names for 1 tensors"),
+        (tensor(topology_elem_id_list=("a", "b")), "number of names 2, of tensors 1: must be equal"),
         (tensor(topology_elem_id_list=("a\0",)), "zero character"),
         (tensor(compressed_parameter_types=ParameterTypes.LS), "outside a block"),
         (tensor(nnr_compressed_data_unit_payload_type=PayloadType.BLOCK), "block of one tensor"),

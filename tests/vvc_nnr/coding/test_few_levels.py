@@ -49,7 +49,7 @@ def test_levels_that_a_size_or_qp_joins_are_named(caplog: pytest.LogCaptureFixtu
     for options in ({"max_bytes": 1000}, {"qp": -24}):
         caplog.clear()
         vvc_nnr.compress({"w": values}, **options)  # type: ignore[arg-type]
-        assert "1 tensors of few different values have some that come out alike: w" in caplog.text
+        assert "1 tensor of few different values has some that come out alike: w" in caplog.text
 
 
 def test_vectors_that_hardly_repeat_are_no_levels() -> None:

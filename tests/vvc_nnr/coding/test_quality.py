@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,16 @@ from numpy.typing import NDArray
 import vvc_nnr
 from vvc_nnr.bitstream.number_formats import FloatBits
 from vvc_nnr.coding.encoder import code_network
-from vvc_nnr.coding.own_steps import EARLY_DB, LAST_DB, VECTOR_DB
+from vvc_nnr.coding.own_steps import (
+    EARLY_DB,
+    LAST_DB,
+    VECTOR_DB,
+    float8_line,
+    joined_line,
+    outliers_line,
+    scaled_line,
+    weak_names,
+)
 from vvc_nnr.coding.tensor_encoder import encode_tensor
 from vvc_nnr.coding.tensor_job import EncodedTensor, TensorJob
 from vvc_nnr.coding.update import BaseState, compress_update
@@ -272,7 +283,7 @@ def test_a_tensor_that_a_qp_erases_is_named(caplog: pytest.LogCaptureFixture) ->
     assert coded.weak_db == {"lora_a": 0.0}
     with caplog.at_level(logging.WARNING):
         compress(network, qp=-32)
-        assert "1 tensors keep" in caplog.text
+        assert "1 tensor keeps" in caplog.text
         assert "lora_a (0.0 dB)" in caplog.text
         caplog.clear()
         compress(network)
@@ -751,3 +762,10 @@ def test_a_network_that_samples_tell_right_is_coded_once(monkeypatch: pytest.Mon
     monkeypatch.setattr("vvc_nnr.coding.reference_size.HELD_VALUES", 1)  # as a large network
     compress(layers())
     assert sorted(coded) == sorted(layers())
+
+
+@pytest.mark.parametrize("line", [float8_line, scaled_line, joined_line, outliers_line, None])
+def test_warnings_of_one_tensor_are_in_the_singular(line: Callable[[list[str]], str] | None) -> None:
+    one, two = (line(names) if line else weak_names(dict.fromkeys(names, 3.0)) for names in (["a"], ["a", "b"]))
+    assert re.match(r"1 tensor (of [a-z0-9 ]+ )?(is|has|keeps) ", one)
+    assert re.match(r"2 tensors (of [a-z0-9 ]+ )?(are|have|keep) ", two)

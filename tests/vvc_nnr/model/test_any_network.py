@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import hypothesis.extra.numpy as hnp
@@ -14,7 +15,7 @@ from torch import nn
 
 from vvc_nnr.bitstream.graph import PackedGraph
 from vvc_nnr.bitstream.manifest import Manifest, Tie, with_ties, write_manifest
-from vvc_nnr.compress import compress, decompress, inspect, load_into
+from vvc_nnr.compress import compress, decompress, inspect, load_into, save_file
 from vvc_nnr.errors import BitstreamError, InputError
 
 DTYPES = [
@@ -178,3 +179,39 @@ def test_load_into_checks_before_it_loads() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     load_into(network, compress(network, lossless=True))
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("model", [None, [1, 2], b"abc", 3])
+def test_what_is_no_network_is_told_all_that_is_one(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        compress(model)
+    assert str(caught.value) == (
+        f"got {type(model).__name__}; must be a torch module, a map of names to arrays or torch tensors, an ONNX "
+        "ModelProto, or the name of a network file"
+    )
+    with pytest.raises(InputError, match="or the name of a network file"):
+        save_file(tmp_path / "x.nnc", model)
+    with pytest.raises(InputError, match="or the name of a network file"):
+        inspect(compress({"w": np.ones(3, np.float32)}), [] if model is None else model)
+
+
+def test_names_of_a_wrapper_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1))
+    said = "all names begin with {}, as wrappers of torch (compile, DataParallel) have it; for the names of the network"
+    wrapped = nn.DataParallel(net)
+    compress(wrapped)
+    assert said.format("module.") + " without the wrapper compress model.module" in caplog.messages
+    both = nn.Module()  # as torch.compile makes it, which takes seconds to import
+    both._orig_mod = wrapped
+    compress(both)
+    assert said.format("_orig_mod.module.") + " without the wrapper compress model._orig_mod.module" in caplog.messages
+    caplog.clear()
+    compress(wrapped.state_dict(), evaluate=lambda _: 0.0, max_drop=1.0)
+    assert any("take it off: {name.removeprefix('module.'): value" in line for line in caplog.messages)
+    caplog.clear()
+    torch.save(wrapped.state_dict(), tmp_path / "x.pt")
+    save_file(tmp_path / "x.nnc", tmp_path / "x.pt")
+    assert any("vvc-nnr compress --strip-prefix module." in line for line in caplog.messages)
+    caplog.clear()
+    compress(both._orig_mod.module)
+    assert not caplog.messages

@@ -293,7 +293,7 @@ def test_the_command_line_tells_what_was_measured(tmp_path: Path, capsys: pytest
     assert main([*words, "--sensitivity", "synthetic"]) == 0
     text = capsys.readouterr().out
     assert "output SNR on 4 batches of synthetic inputs: " in text
-    assert "note: 1 tensors are reached by no input, and got their usual steps: dead" in text
+    assert "note: 1 tensor is reached by no input, and got its usual step: dead" in text
 
 
 @pytest.mark.parametrize(
