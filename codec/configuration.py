@@ -16,14 +16,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
 from typing import Literal, TypeAlias
+
+from vvc_nnr.errors import InputError, shown
 
 ConfigName: TypeAlias = Literal["ai", "ra", "ldb"]
 SliceType: TypeAlias = Literal["I", "P", "B"]
+MAX_QP = 63
 
 PERIODS_OF_A_CHUNK = 16
 """More than any sequence of JVET has, so that these are coded as one: the last group of a chunk, up to 31 pictures,
 lacks the intra picture behind it. With a change of scene there: 2 % of the bits of 250 pictures, and 0.3 dB."""
+
+
+def check_qp(qp: object) -> None:
+    """Raises InputError unless a QP is a whole number, 0 to 63."""
+    if isinstance(qp, bool) or not isinstance(qp, Integral):
+        raise InputError(f"QP {shown(repr(qp))}: must be a whole number, 0 to {MAX_QP}")
+    if not 0 <= int(qp) <= MAX_QP:
+        raise InputError(f"QP {qp}: must be 0 to {MAX_QP}")
 
 
 @dataclass(frozen=True, slots=True)

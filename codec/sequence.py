@@ -18,19 +18,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from numbers import Integral
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, cast, get_args
 
 import numpy as np
 
-from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName, Configuration, SliceType
+from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName, Configuration, SliceType, check_qp
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nal import picture_units
 from vvc_nnr.codec.programs import LoggedPicture, children_cpu_s, work_folder
 from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.vvc_stream import VvcStream, read_vvc_stream
-from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError, shown
+from vvc_nnr.errors import BitstreamError, ExternalToolError, InputError, UnsupportedError
 from vvc_nnr.files import make_folder, write_file
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.sequences.frame import DEFAULT_FPS, ColourRange, Frame, VideoFormat
@@ -157,10 +156,7 @@ class VvcOptions:
     config: ConfigName = "ai"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.qp, Integral) or isinstance(self.qp, bool):
-            raise InputError(f"QP {shown(repr(self.qp))}: must be a whole number, 0 to 63")
-        if not 0 <= self.qp <= 63:
-            raise InputError(f"QP {self.qp}: must be 0 to 63")
+        check_qp(self.qp)
         if self.preset not in get_args(Preset):
             raise InputError(f"preset {self.preset!r}: must be one of {', '.join(get_args(Preset))}")
         if self.loop_filters not in get_args(LoopFilters):

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import nn
 
+from vvc_nnr.codec.configuration import MAX_QP
 from vvc_nnr.codec.nal import INTRA_TYPES
 from vvc_nnr.codec.nnpf import (
     AUXILIARY_STRENGTH,
@@ -51,7 +52,7 @@ from vvc_nnr.filters.decisions.sequence_file import DecisionSequence
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, MAX_QP, PictureQps, QpRule, same_qps, told_qps
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, PictureQps, QpRule, same_qps, told_qps
 from vvc_nnr.filters.zoo import filter_of_nnc, n_parameters
 from vvc_nnr.sequences.frame import ChromaFormat, Frame
 

@@ -381,12 +381,14 @@ def _naming_source(data: Source) -> AbstractContextManager[None]:
     return naming(data) if isinstance(data, Path | str) else nullcontext()
 
 
-def load_into(model: Any, data: Source, *, max_elements: int | None = None, n_threads: int | None = None) -> None:
+def load_into(
+    model: Any, data: Source | BaseState, *, max_elements: int | None = None, n_threads: int | None = None
+) -> None:
     """Gives a torch module the tensors of a coded stream, after all names, shapes and number formats were checked.
 
     Args:
         model: A torch module of the architecture that was coded; tensors on the device meta get memory.
-        data: The stream, or the name of a file that holds it.
+        data: The stream, the name of a file that holds it, or the state that `apply_update` or `compress_update` gives.
         max_elements: Most values that are decoded.
         n_threads: Threads; None: one per processor.
 
@@ -395,6 +397,9 @@ def load_into(model: Any, data: Source, *, max_elements: int | None = None, n_th
         BitstreamError: If the stream is damaged.
         UnsupportedError: If it needs what this package does not implement.
     """
+    if isinstance(data, BaseState):
+        load_arrays(model, data.exact_arrays, {})
+        return
     with _naming_source(data):
         stream = _stream_bytes(data)
         arrays = decompress(stream, max_elements=max_elements, n_threads=n_threads)

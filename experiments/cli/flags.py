@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -142,7 +143,10 @@ def _made(kind: type[_Options], words: Sequence[str], prog: str, examples: Seque
         except SystemExit:
             pass
     if said.getvalue():
-        raise HelpAsked(f"{_plain_help(said.getvalue())}\n\n{example_lines(examples)}")
+        stripped = (
+            "\n\nnote: python -OO takes away what is said of the options; run without it" if _is_stripped() else ""
+        )
+        raise HelpAsked(f"{_plain_help(said.getvalue())}\n\n{example_lines(examples)}{stripped}")
     raise InputError(f"{_refusal(refused.getvalue())} (see {prog} --help)")
 
 
@@ -182,7 +186,7 @@ class Flags(Generic[_Options]):
                 annotation = Annotated[hints[field.name], asked]
             default = (defaults or {}).get(field.name, self._default(field, is_hidden=asked is HIDDEN))
             said = self._with_flags(helps.get(field.name, ""))
-            said = f"Do without: {said[0].lower()}{said[1:]}" if default is True else said
+            said = f"Do without: {said[0].lower()}{said[1:]}" if default is True and said else said
             asked_with = Annotated[annotation, tyro.conf.arg(name=called.get(field.name), help=said)]
             parameters.append(inspect.Parameter(field.name, _KEYWORD, default=default, annotation=asked_with))
 
@@ -250,6 +254,11 @@ def _help_of_fields(kind: type[Any]) -> dict[str, str]:
             for field in docstring_parser.parse(inspect.cleandoc(each.__doc__ or "")).params:
                 found[field.arg_name] = _short_help(field.description or "")
     return found
+
+
+def _is_stripped() -> bool:
+    """Whether Python took away docstrings, from which help is made."""
+    return sys.flags.optimize > 1
 
 
 def _short_help(text: str) -> str:

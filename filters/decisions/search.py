@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.errors import InputError
+from vvc_nnr.codec.configuration import check_qp
 from vvc_nnr.filters.decisions.block_decisions import (
     BLOCK_SIZES,
     MAX_STRENGTH,
@@ -54,8 +54,7 @@ def bit_weight(qp: int, bit_depth: int) -> float:
 
     Source: VTM, EncSlice::calculateLambda.
     """
-    if not 0 <= qp <= 63:
-        raise InputError(f"QP {qp}: must be 0 to 63")
+    check_qp(qp)
     return float(0.57 * 2 ** ((qp + 6 * (bit_depth - 8) - 12) / 3))
 
 

@@ -9,7 +9,6 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from numbers import Integral
 
 import numpy as np
 import skimage.data
@@ -17,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vvc_nnr.errors import InputError, VvcNnrError, shown
+from vvc_nnr.codec.configuration import MAX_QP, check_qp
+from vvc_nnr.errors import InputError, VvcNnrError
 from vvc_nnr.filters.inference.choice import (
     FASTEST_FIRST,
     Backend,
@@ -44,7 +44,6 @@ from vvc_nnr.filters.networks.planes import (
     network_input,
     read_extended,
 )
-from vvc_nnr.filters.networks.told_qp import MAX_QP
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.images import rgb_to_frame
 
@@ -296,7 +295,7 @@ class Runner:
     def _filtered(self, frame: Frame, qp: int, run_all: _RunAll, at_least: int = 1) -> Frame:
         if self.layout.planes != "yuv420-packed" or self.layout.keep:
             return corrected(frame, self._corrections(frame, qp, run_all))
-        check_picture_qp(qp)
+        check_qp(qp)
         self._check_unchanged()
         (grid,) = grids_of(frame, self.layout)
         out, scale = empty_like(frame), self.layout.scale(frame.bit_depth)
@@ -305,7 +304,7 @@ class Runner:
         return out
 
     def _corrections(self, frame: Frame, qp: int, run_all: _RunAll) -> tuple[Values, ...]:
-        check_picture_qp(qp)
+        check_qp(qp)
         self._check_unchanged()
         grids = grids_of(frame, self.layout)
         outputs = [self._output(frame, grid, qp, run_all) for grid in grids]
@@ -402,14 +401,6 @@ def _without_margin(output: Values, sides: tuple[int, ...], margin: int) -> Valu
 
 def _slices(top: int, left: int, height: int, width: int) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
-
-
-def check_picture_qp(qp: int) -> None:
-    """Raises InputError for a QP that is no whole number, or out of range."""
-    if not isinstance(qp, Integral) or isinstance(qp, bool):
-        raise InputError(f"QP {shown(repr(qp))}: must be a whole number, 0 to {MAX_QP}")
-    if not 0 <= qp <= MAX_QP:
-        raise InputError(f"QP {qp}: must be 0 to {MAX_QP}")
 
 
 def filter_frame(

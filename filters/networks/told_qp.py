@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from vvc_nnr.codec.configuration import MAX_QP
 from vvc_nnr.errors import InputError
 
-MAX_QP = 63
 QP_RULE_KEY = "qp_rule"
 """Metadata of a bundled network's file that names its rule."""
 QpAnchor: TypeAlias = Literal["slice", "first", "base", "qp", "told"]

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vvc_nnr.codec.configuration import ConfigName
+from vvc_nnr.codec.configuration import MAX_QP, ConfigName
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import EncoderName, VvcEncoder, encoder_identity
 from vvc_nnr.codec.sequence import CODED_BIT_DEPTH, DEFAULT_PRESET, LoopFilters, Preset, VvcOptions, check_encodable
@@ -40,7 +40,7 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import check_folder, make_folder, open_input, read_bytes, write_file
 from vvc_nnr.filters.in_stream import qps_of_pictures
 from vvc_nnr.filters.networks.planes import N_PLANES, pack
-from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, MAX_QP, QpRule, told_qps
+from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, QpRule, told_qps
 from vvc_nnr.filters.training.scenes import Scene, kept_pictures
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.npy import map_npy

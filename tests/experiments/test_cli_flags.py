@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pytest
 from tyro.conf import UseAppendAction
 
@@ -100,3 +104,15 @@ def test_messages_name_flags_and_leave_paths_alone() -> None:
         "a/data/n_steps.nnc: data --steps, --no-it"
     )
     assert FLAGS.in_flags("some data: n_steps") == "some data: --steps"
+
+
+def test_without_docstrings_commands_run_and_help_says_what_it_lacks(tmp_path: Path) -> None:
+    code = "sys.exit(main(sys.argv[1:]) or main(['compress', '-h']))"
+    run = f"import sys; from vvc_nnr.experiments.cli.main import main; {code}"
+    np.savez(tmp_path / "x.npz", w=np.ones((4, 4), np.float32))
+    words = ["compress", tmp_path / "x.npz", "-o", tmp_path / "x.nnc"]
+    said = subprocess.run([sys.executable, "-B", "-OO", "-c", run, *words], capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert (tmp_path / "x.nnc").exists()
+    assert "  --fold-batch-norms\n" in said.stdout
+    assert said.stdout.endswith("note: python -OO takes away what is said of the options; run without it\n")

@@ -92,8 +92,12 @@ class TensorState:
 class BaseState:
     """A network between two updates; sender and receiver hold equal ones, and nothing else is shared.
 
+    `vvc_nnr.load_into` gives a torch module the state's tensors. `arrays` are the weights, as `decompress` gives them:
+    bfloat16 and float8 as float32.
+
     Args:
-        tensors: Each tensor by name. No function of this module changes them.
+        tensors: Each tensor by name, with what coding its next update depends on: its values, number format and last
+            levels, where it was ever changed, and how often. No function of this module changes them.
     """
 
     tensors: Mapping[str, TensorState] = field(default_factory=dict)
@@ -115,7 +119,7 @@ class BaseState:
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """The tensors' values by name."""
+        """The tensors' values by name, the weights after the last update; bfloat16 and float8 as float32."""
         return {name: tensor.values for name, tensor in self.tensors.items()}
 
     @property

@@ -203,14 +203,14 @@ def _refusal(tensor: Any) -> str | None:
     return None
 
 
-def load_arrays(module: Any, arrays: Mapping[str, Array], formats: Mapping[str, str]) -> None:
+def load_arrays(module: Any, arrays: Mapping[str, Array] | NamedArrays, formats: Mapping[str, str]) -> None:
     """Gives a module the tensors of a coded network.
 
     Args:
         module: A torch module with the same names, shapes and number formats; tables that it does not have yet (empty
             tensors, as of an entropy model) may have any shape that it takes.
-        arrays: What `decompress` returns.
-        formats: Name to number format, for tensors that were bfloat16 or float8.
+        arrays: What `decompress` returns, or bfloat16 and float8 by their bits.
+        formats: Name to number format, for the tensors that were bfloat16 or float8 and are float32 here.
 
     Raises:
         InputError: If it is no module, or names, shapes or number formats do not fit. It is as it was then.
@@ -261,10 +261,10 @@ def _without_meta(module: Any) -> list[tuple[Any, str, str, Any]]:
     return replaced
 
 
-def _check_names(state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+def _check_names(state: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     missing = [name for name in state if name not in arrays]
     unknown = [name for name in arrays if name not in state]
-    faults = [("the file lacks", missing), ("the module lacks", unknown)]
+    faults = [("the network lacks", missing), ("the module lacks", unknown)]
     told = [f"{what} {len(names)}: {', '.join(map(repr, names[:_SHOWN]))}" for what, names in faults if names]
     if told:
         raise InputError(f"load_into: names do not fit; {'; '.join(told)}")
@@ -280,7 +280,7 @@ def _tell_of_broken_ties(state: Mapping[str, Any], tensors: Mapping[str, Any]) -
         key = (own.device, own.data_ptr(), own.dtype, tuple(own.shape), own.stride())
         if key in last and not _are_same(tensors[name], tensors[last[key]]):
             _log.warning(
-                "%r and %r are one tensor in the module and differ in the file: it gets %r", last[key], name, name
+                "%r and %r are one tensor in the module and differ in the network: it gets %r", last[key], name, name
             )
         last[key] = name
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from vvc_nnr.bitstream.number_formats import in_format
 from vvc_nnr.bitstream.stream import read_stream
@@ -18,7 +21,7 @@ from vvc_nnr.coding.update import (
     compress_update,
     difference_snrs_db,
 )
-from vvc_nnr.compress import compress, decompress, inspect
+from vvc_nnr.compress import compress, decompress, inspect, load_into
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.snr import WEAK_DB
@@ -360,3 +363,21 @@ def test_damaged_brief_updates_end_well() -> None:
         damaged[random.integers(len(data))] ^= 1 << random.integers(8)
         with contextlib.suppress(BitstreamError, UnsupportedError):
             apply_update(base, bytes(damaged), max_elements=10000)
+
+
+def test_a_state_is_loaded_into_a_module() -> None:
+    torch.manual_seed(0)
+    sender = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8).bfloat16())
+    receiver, tuned = copy.deepcopy(sender), copy.deepcopy(sender)
+    for parameter in tuned.parameters():
+        parameter.data += 0.01
+    update, sent = compress_update(sender, tuned, options=CompressOptions(qp=-60))
+    state = apply_update(receiver, update)
+    assert state.digest() == sent.digest()
+    load_into(receiver, state)
+    for name, tensor in receiver.state_dict().items():
+        assert tensor.dtype == sender.state_dict()[name].dtype
+        assert torch.equal(tensor.float(), torch.tensor(state.arrays[name]).float())
+        assert (tensor.float() - tuned.state_dict()[name].float()).abs().max() < 0.003
+    with pytest.raises(InputError, match=r"names do not fit; the module lacks 5"):
+        load_into(nn.Sequential(nn.Linear(8, 8), nn.Identity(), nn.Linear(8, 8).bfloat16()), state)

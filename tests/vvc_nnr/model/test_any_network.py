@@ -166,7 +166,7 @@ def test_load_into_checks_before_it_loads() -> None:
     network = small_module()
     data = compress(network)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(InputError, match=r"the file lacks 1: '2\.weight'.*"):
+    with pytest.raises(InputError, match=r"the network lacks 1: '2\.weight'.*"):
         load_into(nn.Sequential(*small_module(), nn.PReLU()), data)
     with pytest.raises(InputError, match="the module lacks 5"):
         load_into(nn.Sequential(nn.Conv2d(3, 4, 3)), data)

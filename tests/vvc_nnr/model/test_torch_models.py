@@ -71,7 +71,7 @@ def test_what_a_module_ties_and_a_file_does_not_is_told(caplog: pytest.LogCaptur
     module[1].weight = module[0].weight
     arrays = {"0.weight": np.eye(3, dtype=np.float32), "1.weight": np.ones((3, 3), np.float32)}
     load_into(module, compress(arrays, lossless=True))
-    assert "'0.weight' and '1.weight' are one tensor in the module and differ in the file: it gets '1.weight'" in (
+    assert "'0.weight' and '1.weight' are one tensor in the module and differ in the network: it gets '1.weight'" in (
         caplog.text
     )
     caplog.clear()
