@@ -68,6 +68,8 @@ FILE_BYTES, FILE_SHARE, TENSOR_BYTES = 400, 0.08, 20
 # Beside the integer weights of a quantised network a small error of a float moves what is quantised after it over a
 # border. So floats there get a share of the bytes of integers more, which these are shorter by than deflated.
 BESIDE_SHARE = 0.00035
+# And where the network is held against that software's file so many bits a value more, 20 dB, if that file has room.
+BESIDE_BITS, MAX_BESIDE = 10 / 3, 3
 # Added to the SNR of the first weights in a network's order and taken from that of the last, in between in proportion:
 # errors of early layers pass through all others. Those of the last are evened out by none.
 EARLY_DB, LAST_DB = 3.0, 10.0
@@ -493,9 +495,9 @@ def _code_held(
     """A network in a file that is about as large as the reference software's, and no larger.
 
     Where that cannot be, the tensors of a small one keep SMALL_SHARE of what they take by default; a larger one has no
-    such file (None). None too where other tensors, which are exact, take more than those that have steps, and where
-    that file would be no good to a tensor: what these may take does not follow from it. `as_large` is the network as
-    one that is not held; None: the share is 1.
+    such file (None). Where other tensors, which are exact, take more than those that have steps, what these may take
+    does not follow from it, but for what it leaves (`_finer_beside`). None too where that file would be no good to a
+    tensor. `as_large` is the network as one that is not held; None: the share is 1.
     """
     steps = default_steps(spreads, options)
     found = by_default = coded(steps)
@@ -503,8 +505,10 @@ def _code_held(
     def own_bytes(network: CodedNetwork) -> int:
         return sum(network.sizes_bytes[name] for name in spreads.all)
 
-    if found.by_outliers or sum(found.sizes_bytes.values()) > 2 * own_bytes(found):
+    if found.by_outliers:
         return None
+    if sum(found.sizes_bytes.values()) > 2 * own_bytes(found):
+        return _finer_beside(spreads, options, coded, held, steps, found)
     beside = len(found.data) - own_bytes(found)
     wanted_bytes = (
         held.n_bytes if as_large is None else held.share * held.n_bytes + (1 - held.share) * len(as_large.data)
@@ -525,6 +529,30 @@ def _code_held(
         best = max(best, found, key=lambda each: _within(len(each.data), limit_bytes))
     is_good = best.weak_db.keys() <= by_default.weak_db.keys() and (held.is_small or len(best.data) <= limit_bytes)
     return best if is_good else None
+
+
+def _finer_beside(
+    spreads: Spreads,
+    options: CompressOptions,
+    coded: Callable[[OwnSteps], CodedNetwork],
+    held: Held,
+    steps: OwnSteps,
+    found: CodedNetwork,
+) -> CodedNetwork:
+    """A network whose floats lie beside more bytes of integers, finer by what is left of the reference software's file.
+
+    There all integers are deflated, here they are coded, which may save more than all floats take.
+    """
+    n_values = sum(spread.n_values for spread in spreads.all.values())
+    budget_bits = spreads.bits_of(steps.qps, options.qp_density)
+    left_bytes = held.share * (held.n_bytes - len(found.data))
+    more_bits = min(BESIDE_BITS * n_values, 8 * HELD_FULL_SHARE * left_bytes)
+    for _ in range(MAX_BESIDE if more_bits > 0 else 0):
+        finer = coded(_steps_within(budget_bits + more_bits, spreads, options))
+        if len(finer.data) <= held.n_bytes and finer.weak_db.keys() <= found.weak_db.keys():
+            return finer
+        more_bits /= 2
+    return found
 
 
 def _within(n_bytes: int, limit_bytes: float) -> float:
