@@ -8,6 +8,7 @@ take less there than they are worth.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,9 +64,15 @@ from vvc_nnr.sequences.source import Source
 LEARNING_BYTES = 1 << 29
 MOST_LEARNING_PICTURES = 256
 """Of each stream, at most; fewer where they would take more than those bytes of all."""
+_log = logging.getLogger(__name__)
+
 FILTER_ID = 1
 DEFAULT_SLOPE = 0.2
 """By how much the logarithm of the rate rises for a dB, where one stream alone is there: about that of QP 22 to 37."""
+EXACT_DB = 100.0
+"""PSNR of a picture without any error in a mean of pictures: infinite, it would hide all others."""
+UNLIKE_DB = 20.0
+"""Pictures of a lower PSNR are hardly those of the original."""
 DB_PER_LOSS = 10 / math.log(10)
 """dB of PSNR for a small change of the squared error, as a share of it."""
 
@@ -201,7 +208,7 @@ class MeasuredPictures:
     """What a filter makes of the pictures of a stream.
 
     Attributes:
-        psnr_db: Mean PSNR of each component.
+        psnr_db: Mean PSNR of each component; a picture without any error counts as `EXACT_DB`.
         md5: Of all pictures, as raw video.
     """
 
@@ -370,6 +377,9 @@ def adapt_streams(
         with naming(path):
             decoded.append(_measured(stream, original, None, layout, take))
             filtered.append(_measured(stream, original, runner, layout))
+        if decoded[-1].psnr_db[0] < UNLIKE_DB:
+            text = "%s: luma has %.1f dB against the original; are these its pictures?"
+            _log.warning(text, path, decoded[-1].psnr_db[0])
     sizes = [len(stream.data) for stream in streams]
     slopes = rate_slopes(sizes, [measured_db(each.psnr_db, options.measure) for each in decoded])
     counted = [options.n_pictures or len(stream.output_order) for stream in streams]
@@ -458,10 +468,21 @@ def _read(path: Path, original: Source) -> VvcStream:
     with naming(path):
         stream = read_vvc_stream(path)
         check_one_format(stream)
+        _check_size(original, stream)
         check_comparable(original.format, stream.first.format)
         if any(placed.message.payload_type in (NNPFC, NNPFA) for placed in sei_messages(stream.data)):
             raise InputError("carries a filter already: take it out first (vvc-nnr sei remove)")
     return stream
+
+
+def _check_size(original: Source, stream: VvcStream) -> None:
+    """Raises InputError if the original is smaller than the coded pictures by what odd sides were padded with."""
+    size, coded = ((each.width, each.height) for each in (original.format, stream.first.format))
+    if size != coded and all(0 <= more - side <= 1 for side, more in zip(size, coded, strict=True)):
+        raise InputError(
+            f"{coded[0]}x{coded[1]}, and the original is {size[0]}x{size[1]}: odd sides were coded as even ones; "
+            "a filter is tuned to what was coded, so give an original with its last row and column repeated"
+        )
 
 
 def learning_stride(n_pictures: int, n_luma_samples: int, n_streams: int) -> int:
@@ -518,7 +539,8 @@ def _measured(
     components = [[each.y for each in scores]]
     if scores[0].cb is not None:
         components += [[each.cb or 0.0 for each in scores], [each.cr or 0.0 for each in scores]]
-    return MeasuredPictures(tuple(map(fmean, components)), digest.digest())
+    means = (fmean(min(psnr_db, EXACT_DB) for psnr_db in each) for each in components)
+    return MeasuredPictures(tuple(means), digest.digest())
 
 
 def _pairs(original: Source, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Frame]]:
@@ -648,5 +670,5 @@ def loss_per_bit(
 def net_percent(gain_db: float, added_bytes: float, slope: float, worth_bytes: float) -> float:
     """The change of the rate at equal luma in percent, with what is added; negative saves."""
     if math.isinf(gain_db):
-        return -100.0
+        return -100.0 if gain_db > 0 else math.inf
     return 100 * (math.exp(-slope * gain_db) * (1 + added_bytes / worth_bytes) - 1)

@@ -90,6 +90,8 @@ _VARIANCE = re.compile(r"(?i)(running|moving)_?(var|variance)")
 _PLAIN_VARIANCE = re.compile(r"(?i)_?(var|variance)")
 _MEAN = re.compile(r"(?i)(running|moving)_?mean")
 _PLAIN_MEAN = re.compile(r"(?i)_?mean")
+# The tensors of a layer in Keras 3, by number.
+_NUMBERED, _N_OF_BATCH_NORM = re.compile(r"(?:.*\.)?([^.]+)\.vars"), 4
 # What weight and spectral norms take the scale of, and the scale that they give it: own names of torch.
 _DIRECTION = re.compile(r"(.+)_v")
 _GAIN = re.compile(r"(.+)_g")
@@ -220,6 +222,8 @@ def _is_gdn(prefix: str, siblings: Mapping[str, Mapping[str, tuple[int, ...]]]) 
 def _float_role(prefix: str, own: str, array: Array | FloatBits, beside: Mapping[str, tuple[int, ...]]) -> TensorRole:
     """The role of a float tensor by its own name, its module's name and its number of dimensions."""
     shape = shape_of(array)
+    if (numbered := _numbered_statistic(prefix, own, beside)) is not None:
+        return TensorRole(numbered, "tensors beside it")
     if _is_variance(own, shape):
         return TensorRole(Role.VARIANCE, "name")
     if _MEAN.fullmatch(own):
@@ -233,6 +237,26 @@ def _float_role(prefix: str, own: str, array: Array | FloatBits, beside: Mapping
     if not _is_vector(shape) or (len(shape) > 1 and own.startswith("weight")):
         return TensorRole(Role.WEIGHT, "shape")
     return _vector_role(prefix, own, beside)
+
+
+def _numbered_statistic(prefix: str, own: str, beside: Mapping[str, tuple[int, ...]]) -> Role | None:
+    """The mean or variance of a norm in Keras 3, whose tensors have numbers: `layers/batch_normalization/vars/3`.
+
+    A batch norm has them last, a normalisation of inputs before its count. In a class of the user's own layers have
+    other names; four vectors of one shape are taken for a batch norm there too.
+    """
+    layer = _NUMBERED.fullmatch(prefix)
+    if layer is None or not own.isdigit():
+        return None
+    n_tensors, shapes = len(beside), set(beside.values())
+    is_alike = n_tensors == _N_OF_BATCH_NORM and len(shapes) == 1 and _is_vector(*shapes)
+    if layer[1].startswith("batch_normalization") or is_alike:
+        place = int(own) - (n_tensors - 2)
+    elif layer[1].startswith("normalization"):
+        place = int(own)
+    else:
+        return None
+    return {0: Role.MEAN, 1: Role.VARIANCE}.get(place)
 
 
 def _vector_role(prefix: str, own: str, beside: Mapping[str, tuple[int, ...]]) -> TensorRole:

@@ -309,6 +309,7 @@ def test_what_is_added_is_weighed_against_what_is_gained():
     assert net_percent(0.0, 10, 0.2, 1000) == pytest.approx(1)
     assert net_percent(1.0, 0, 0.2, 1000) == pytest.approx(100 * (math.exp(-0.2) - 1))
     assert net_percent(math.inf, 10, 0.2, 1000) == -100
+    assert net_percent(-math.inf, 10, 0.2, 1000) == math.inf
     one = loss_per_bit([1000], [0.2], 0.1)
     gained_db = 10 / math.log(10) * one * 1.2
     assert net_percent(gained_db, 0, 0.2, 1000) == pytest.approx(-100 / 8000, rel=1e-3)

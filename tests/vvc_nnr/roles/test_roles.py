@@ -93,6 +93,22 @@ def test_variances_of_all_frameworks(name: str) -> None:
     assert (decompress(compress({name: values}))[name] > 0).all()
 
 
+def test_statistics_of_keras_3_have_numbers() -> None:
+    norm = {f"layers/batch_normalization_1/vars/{number}": floats(8) for number in range(4)}
+    unscaled = {f"layers/batch_normalization/vars/{number}": floats(8) for number in range(3)}
+    inputs = {f"layers/normalization/vars/{number}": floats(1, 3) for number in range(2)}
+    own = {f"bn/vars/{number}": floats(8) for number in range(4)}
+    cell = {"layers/gru/cell/vars/0": floats(4, 9), "layers/gru/cell/vars/1": floats(3, 9)}
+    found = roles_of({**norm, **unscaled, **inputs, "layers/normalization/vars/2": np.array(7), **own, **cell})
+    variances = {name for name, role in found.items() if role is Role.VARIANCE}
+    assert variances == {
+        *("layers/batch_normalization_1/vars/3", "layers/batch_normalization/vars/2"),
+        *("layers/normalization/vars/1", "bn/vars/3"),
+    }
+    assert found["layers/batch_normalization/vars/1"] is Role.MEAN
+    assert found["layers/gru/cell/vars/1"] is Role.WEIGHT
+
+
 def test_names_that_only_look_like_statistics() -> None:
     arrays = {"a.log_var": floats(8), "b.var": floats(20, 20), "covar": floats(8), "in_proj_bias": floats(8)}
     assert roles_of(arrays) == {
