@@ -381,8 +381,7 @@ def _shortest(
     """The shortest of a tensor as other decoders read it, and its forms with raw bytes.
 
     Forms of large tensors are chosen by a part of it, but of float8, whose forms are near each other, and of floats
-    whose runs come again, which may be far apart. LZMA, which is
-    slow, is tried where it may be shorter.
+    whose runs come again, which may be far apart. LZMA, which is slow, is tried where it may be shorter.
 
     Args:
         job: The tensor.
