@@ -297,17 +297,19 @@ std::tuple<Array<float>, Array<int32_t>, Array<int64_t>> distinct(const Array<fl
           Array<int64_t>(static_cast<int64_t>(counts.size()), counts.data())};
 }
 
-// How many runs of four values there are, of one in 16 that what they are chooses, and how many of these differ.
+// How many runs of four values there are, of one in 16, or in 64 of many, that what they are chooses, and how many of
+// these differ.
 template <class Word>
 std::pair<int64_t, int64_t> chosen_runs(const Array<Word>& values) {
   const Word* from = values.data();
   const int64_t n = values.size();
+  const int shift = n > 1 << 16 ? 58 : 60;
   std::vector<uint64_t> runs;
   py::gil_scoped_release release;
   for (int64_t i = 3; i < n; ++i) {
     const uint64_t run = from[i - 3] * 0x9E3779B97F4A7C15u + from[i - 2] * 0xC2B2AE3D27D4EB4Fu +
                          from[i - 1] * 0x165667B19E3779F9u + from[i] * 0xD6E8FEB86659FD93u;
-    if (run >> 60 == 0) runs.push_back(run);
+    if (run >> shift == 0) runs.push_back(run);
   }
   const auto n_runs = static_cast<int64_t>(runs.size());
   std::sort(runs.begin(), runs.end());

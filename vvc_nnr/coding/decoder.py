@@ -186,7 +186,10 @@ def decode_tensors(
     """
     sizes = [tensor.n_elements for tensor in tensors]
     alone = _split_tensors(tensors, n_threads)
-    others = _batches(sizes, set(range(len(tensors))) - set(alone), n_threads)
+    left = set(range(len(tensors))) - set(alone)
+    # What has entry points fills the lanes by itself.
+    by_itself = {place for place in left if any(unit.entry_points for unit in tensors[place].data_units)}
+    others = [*([place] for place in sorted(by_itself)), *_batches(sizes, left - by_itself, n_threads)]
     n_done, n_total = 0, sum(sizes)
     found: dict[int, dict[str, Array]] = {}
     for place in alone:

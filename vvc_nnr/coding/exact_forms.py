@@ -104,7 +104,7 @@ def estimated_bytes(form: ExactForm) -> float:
 
 
 def may_repeat(bits: Bits) -> bool:
-    """Whether runs of four values come again: by one in 16 of them, chosen by what they are."""
+    """Whether runs of four values come again: by one in 16 of them, of many in 64, chosen by what they are."""
     n_runs, n_different = _kernels.chosen_runs(bits)
     return n_different < _REPEATS * n_runs
 
