@@ -303,6 +303,11 @@ class PictureScores:
         )
 
 
+def may_be_padded(original: VideoFormat, decoded: VideoFormat) -> bool:
+    """Whether decoded pictures are larger by what an encoder of even sides pads odd ones with, or alike."""
+    return 0 <= decoded.width - original.width <= 1 and 0 <= decoded.height - original.height <= 1
+
+
 def check_comparable(original: VideoFormat, decoded: VideoFormat) -> None:
     """Checks formats of an original and what was decoded of it; 4:0:0 may have been coded as 4:2:0.
 
@@ -312,9 +317,8 @@ def check_comparable(original: VideoFormat, decoded: VideoFormat) -> None:
     """
     if (original.width, original.height) != (decoded.width, decoded.height):
         sizes = f"{decoded.width}x{decoded.height}, and the original is {original.width}x{original.height}"
-        is_padded = 0 <= decoded.width - original.width <= 1 and 0 <= decoded.height - original.height <= 1
         remedy = f"; if odd sides were coded as even ones, give --size {original.width}x{original.height}"
-        raise InputError(f"{sizes}: must be one size{remedy if is_padded else ''}")
+        raise InputError(f"{sizes}: must be one size{remedy if may_be_padded(original, decoded) else ''}")
     if original.chroma_format not in (decoded.chroma_format, "400"):
         raise InputError(
             f"{':'.join(decoded.chroma_format)}, and the original is {':'.join(original.chroma_format)}: must be alike"

@@ -58,7 +58,7 @@ from vvc_nnr.model.onnx import import_onnx
 from vvc_nnr.network_file import NetworkArrays, all_tensors, decoded_arrays, is_nnc, kind_of_file
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
 from vvc_nnr.sequences.frame import ChromaFormat, Frame
-from vvc_nnr.sequences.metrics import PlaneScores, check_comparable, comparable, frame_psnr_db
+from vvc_nnr.sequences.metrics import PlaneScores, check_comparable, comparable, frame_psnr_db, may_be_padded
 from vvc_nnr.sequences.source import Source
 
 LEARNING_BYTES = 1 << 29
@@ -478,7 +478,7 @@ def _read(path: Path, original: Source) -> VvcStream:
 def _check_size(original: Source, stream: VvcStream) -> None:
     """Raises InputError if the original is smaller than the coded pictures by what odd sides were padded with."""
     size, coded = ((each.width, each.height) for each in (original.format, stream.first.format))
-    if size != coded and all(0 <= more - side <= 1 for side, more in zip(size, coded, strict=True)):
+    if size != coded and may_be_padded(original.format, stream.first.format):
         raise InputError(
             f"{coded[0]}x{coded[1]}, and the original is {size[0]}x{size[1]}: odd sides were coded as even ones; "
             "a filter is tuned to what was coded, so give an original with its last row and column repeated"
