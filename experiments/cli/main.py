@@ -209,7 +209,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "compress": Entry(
         "quantise or code a network file",
-        "compress:Compress",
+        "networks.compress:Compress",
         (
             "vvc-nnr compress model.safetensors -o small.nnc --qp -32",
             "vvc-nnr compress model.onnx -o small.nnc --sensitivity inputs.npz",
@@ -218,17 +218,17 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "decompress": Entry(
         "turn a quantised or coded network file into a plain one",
-        "compress:Decompress",
+        "networks.compress:Decompress",
         ("vvc-nnr decompress small.nnc -o model.safetensors",),
     ),
     "inspect": Entry(
         "list the tensors of a network file",
-        "inspect:Inspect",
+        "networks.inspect:Inspect",
         ("vvc-nnr inspect inloop-postfilter", "vvc-nnr inspect small.nnc --bins --original model.safetensors"),
     ),
     "update make": Entry(
         "code what turns one state of a network into another",
-        "compress:MakeUpdate",
+        "networks.update:MakeUpdate",
         (
             "vvc-nnr update make base.safetensors new.safetensors -o one.nnc --qp -40",
             "vvc-nnr update make base.safetensors newer.safetensors -o two.nnc --after one.nnc",
@@ -236,7 +236,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "update apply": Entry(
         "write the network that updates make of another",
-        "compress:ApplyUpdate",
+        "networks.update:ApplyUpdate",
         ("vvc-nnr update apply base.safetensors one.nnc two.nnc -o newer.safetensors",),
     ),
     "encode": Entry(

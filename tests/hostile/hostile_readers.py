@@ -52,7 +52,7 @@ from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.stream_filters import FilterDecisions, FilterSettings, filters_by_picture, parse_filter_message
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.encoder import compress_arrays
-from vvc_nnr.experiments.cli.inspect import inspect_plain
+from vvc_nnr.experiments.cli.networks.inspect import inspect_plain
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.settings import read_last_run
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows

@@ -1,0 +1,1 @@
+"""The commands on network files: compress, decompress, update and inspect."""
