@@ -12,10 +12,10 @@ from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import Array, NamedArrays, numpy_values
 from vvc_nnr.bitstream.stream import Buffer, read_stream
+from vvc_nnr.coding.coded_network import warn_of
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.inspection import Inspection, inspect_stream
-from vvc_nnr.coding.own_steps import warn_of
 from vvc_nnr.coding.score_search import Evaluate, compress_by_score
 from vvc_nnr.coding.update import BaseState
 from vvc_nnr.coding.update import apply_update as applied
@@ -34,14 +34,7 @@ from vvc_nnr.network_file import (
     onnx_network,
     read_arrays,
 )
-from vvc_nnr.options import (
-    CodebookMode,
-    CompressOptions,
-    Float64Mode,
-    Search,
-    check_max_elements,
-    thread_count,
-)
+from vvc_nnr.options import CodebookMode, CompressOptions, Float64Mode, Search, check_max_elements, thread_count
 from vvc_nnr.parallel import Progress
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import RoleMode

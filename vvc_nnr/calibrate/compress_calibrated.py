@@ -22,8 +22,8 @@ from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.calibrate.calibration import own_gradients
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.calibrate.samples import Calibration
+from vvc_nnr.coding.coded_network import scaled_line
 from vvc_nnr.coding.encoder import check_metadata
-from vvc_nnr.coding.own_steps import scaled_line
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.quality import MIN_QUALITY_DB

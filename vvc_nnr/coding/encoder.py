@@ -16,20 +16,11 @@ from vvc_nnr.bitstream.number_formats import NamedArrays, number_format_of, shap
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.qp import MAX_QP_DENSITY, step_size
 from vvc_nnr.bitstream.stream import write_stream
+from vvc_nnr.coding.coded_network import CodedNetwork, warn_of
 from vvc_nnr.coding.local_scaling import local_scalings
-from vvc_nnr.coding.own_steps import (
-    CodedNetwork,
-    Held,
-    OwnSteps,
-    Sensitivities,
-    code_by_spread,
-    default_steps,
-    follows_spread,
-    measured_spreads,
-    size_limit,
-    warn_of,
-)
+from vvc_nnr.coding.own_steps import OwnSteps, Sensitivities, follows_spread, measured_spreads
 from vvc_nnr.coding.reference_size import held_share, is_small, reference_bytes
+from vvc_nnr.coding.size_search import Held, code_by_spread, default_steps, size_limit
 from vvc_nnr.coding.tensor_encoder import as_values, encode_tensor, with_own_step, without_loss
 from vvc_nnr.coding.tensor_job import (
     RAW_UNIT_BYTES,
@@ -44,9 +35,7 @@ from vvc_nnr.model.container import container_size
 from vvc_nnr.options import CompressOptions, element_limit, thread_count
 from vvc_nnr.parallel import Progress, run_all
 from vvc_nnr.quantize.quality import HIGHEST_QUALITY_DB, Spread
-from vvc_nnr.quantize.step_choice import (
-    size_offsets,
-)
+from vvc_nnr.quantize.step_choice import size_offsets
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.gates import Candidate, candidates_by_name
 from vvc_nnr.roles.roles import RULES, Role, Rule, TensorRole, override_roles

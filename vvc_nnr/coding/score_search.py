@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.coding.coded_network import CodedNetwork
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import code_network
-from vvc_nnr.coding.own_steps import CodedNetwork, follows_spread
+from vvc_nnr.coding.own_steps import follows_spread
 from vvc_nnr.errors import InputError
 from vvc_nnr.model.torch import as_torch, copied_module, is_module, is_tensor, load_arrays, named_arrays
 from vvc_nnr.options import CompressOptions, thread_count

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, ParentNode, PayloadType
+from vvc_nnr import _kernels
+from vvc_nnr.bitstream.data_unit import DEFAULT_UNARY_LENGTH_MINUS1, DataUnit, NodeId, ParentNode, PayloadType
 from vvc_nnr.bitstream.number_formats import (
     FLOAT64_BITS,
     INTEGERS,
@@ -21,11 +22,8 @@ from vvc_nnr.bitstream.number_formats import (
     coded_shape,
     number_format_of,
 )
-from vvc_nnr.coding.exact_forms import (
-    ExactForm,
-)
+from vvc_nnr.coding.exact_forms import ExactForm
 from vvc_nnr.coding.local_scaling import LocalScaling
-from vvc_nnr.coding.unary_length import unary_length_minus1_of
 from vvc_nnr.coding.unit_coding import TensorPast, encode_indices
 from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions
@@ -35,6 +33,8 @@ from vvc_nnr.roles.roles import Rule
 
 # Greater flags less one that levels are searched by, as the reference software has them.
 USUAL_UNARY_LENGTH_MINUS1 = 10
+# Up to so many levels have no statistics to tell another number.
+_TINY = 64
 # A block row should have this many values before another decoder is started for it.
 MIN_BLOCK_ROW_ELEMENTS = 1 << 14
 # Those of integers, which take nearly all their bits, so that learning their contexts anew costs more.
@@ -274,3 +274,18 @@ def _mixed_scales_bits(rows: NDArray[np.float32], side: int, step: float) -> flo
     scales = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64) / part.shape[1])
     scales = np.maximum(scales, step / 2).reshape(-1, side)
     return float(np.mean(np.log2(scales.mean(axis=1)) - np.log2(scales).mean(axis=1)))
+
+
+def unary_length_minus1_of(indices: NDArray[np.int32]) -> int | None:
+    """The number of greater flags less one that codes indices in about the fewest bits; None: the default.
+
+    A flag has contexts to be set up and learnt; what is above the flags is an escape, a prefix in contexts and a suffix
+    in bypass bins. So few flags are shorter in small tensors, and in those of large or even magnitudes; the entropy of
+    all bins tells the best number.
+
+    Args:
+        indices: int32, any shape.
+    """
+    default = DEFAULT_UNARY_LENGTH_MINUS1 + 1
+    best = _kernels.best_unary_length(np.ascontiguousarray(indices, np.int32), default, _TINY)
+    return None if best == default else best - 1

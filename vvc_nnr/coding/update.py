@@ -36,22 +36,11 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_units
+from vvc_nnr.coding.coded_network import CodedNetwork, warn_of
 from vvc_nnr.coding.decoder import check_size, decode_update, restored
-from vvc_nnr.coding.encoder import (
-    PLAIN_FORMATS,
-    KnownTensors,
-    coded_network,
-    encode_all,
-    encode_changed,
-    write_network,
-)
-from vvc_nnr.coding.own_steps import (
-    CodedNetwork,
-    OwnSteps,
-    code_by_spread,
-    follows_spread,
-    warn_of,
-)
+from vvc_nnr.coding.encoder import PLAIN_FORMATS, KnownTensors, coded_network, encode_all, encode_changed, write_network
+from vvc_nnr.coding.own_steps import OwnSteps, follows_spread
+from vvc_nnr.coding.size_search import code_by_spread
 from vvc_nnr.coding.tensor_encoder import with_own_step
 from vvc_nnr.coding.tensor_job import USUAL_UNARY_LENGTH_MINUS1, EncodedTensor, TensorJob, make_job
 from vvc_nnr.coding.unit_coding import TensorPast

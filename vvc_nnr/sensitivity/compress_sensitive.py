@@ -9,8 +9,9 @@ from typing import Any, Literal
 from vvc_nnr.bitstream.graph import Graph
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.coding.coded_network import CodedNetwork
 from vvc_nnr.coding.encoder import code_network, spreads_of
-from vvc_nnr.coding.own_steps import CodedNetwork, Sensitivities, follows_spread
+from vvc_nnr.coding.own_steps import Sensitivities, follows_spread
 from vvc_nnr.errors import InputError
 from vvc_nnr.network_file import NetworkArrays, decoded_arrays
 from vvc_nnr.options import CompressOptions, thread_count

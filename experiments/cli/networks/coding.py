@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tyro.conf import UseAppendAction
 
 from vvc_nnr.bitstream.number_formats import FloatBits, NamedArrays, itemsize_of, may_lose, number_format_of, shape_of
-from vvc_nnr.coding.own_steps import (
+from vvc_nnr.coding.coded_network import (
     CodedNetwork,
     float8_line,
     growth_line,

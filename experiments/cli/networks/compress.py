@@ -12,8 +12,8 @@ from tyro.conf import Positional, arg
 
 from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import NamedArrays
+from vvc_nnr.coding.coded_network import CodedNetwork, weak_names
 from vvc_nnr.coding.encoder import code_network
-from vvc_nnr.coding.own_steps import CodedNetwork, weak_names
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags

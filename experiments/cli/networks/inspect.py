@@ -12,9 +12,9 @@ from tyro.conf import Positional, UseAppendAction
 
 from vvc_nnr.bitstream.number_formats import Array, FloatBits, itemsize_of, number_format_of, numpy_values
 from vvc_nnr.codec.sei import SUFFIXES, standard_of
+from vvc_nnr.coding.coded_network import weak_line
 from vvc_nnr.coding.encoder import expected_snrs_db
 from vvc_nnr.coding.inspection import Inspection, TensorReport, as_json
-from vvc_nnr.coding.own_steps import weak_line
 from vvc_nnr.compress import inspect
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
@@ -24,14 +24,7 @@ from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.model.container import FLOAT_DTYPES, NAMES_OF_BITS, float32_size
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
-from vvc_nnr.network_file import (
-    NNC_SUFFIX,
-    NetworkArrays,
-    common_prefix,
-    kind_of_file,
-    plain_bytes,
-    read_arrays,
-)
+from vvc_nnr.network_file import NNC_SUFFIX, NetworkArrays, common_prefix, kind_of_file, plain_bytes, read_arrays
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.snr import WEAK_DB
 from vvc_nnr.roles.by_name import named_roles

@@ -14,8 +14,7 @@ from vvc_nnr import _kernels
 from vvc_nnr.coding import float_encoder, tensor_job
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.tensor_encoder import encode_tensor
-from vvc_nnr.coding.tensor_job import TensorJob
-from vvc_nnr.coding.unary_length import unary_length_minus1_of
+from vvc_nnr.coding.tensor_job import TensorJob, unary_length_minus1_of
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.quality import Spreads, nearest_qp, nearest_qps, spread_of
 from vvc_nnr.quantize.snr import Signal, sure_energy

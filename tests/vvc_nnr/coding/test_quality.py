@@ -18,17 +18,9 @@ from numpy.typing import NDArray
 
 import vvc_nnr
 from vvc_nnr.bitstream.number_formats import FloatBits
+from vvc_nnr.coding.coded_network import float8_line, joined_line, outliers_line, scaled_line, weak_names
 from vvc_nnr.coding.encoder import code_network
-from vvc_nnr.coding.own_steps import (
-    EARLY_DB,
-    LAST_DB,
-    VECTOR_DB,
-    float8_line,
-    joined_line,
-    outliers_line,
-    scaled_line,
-    weak_names,
-)
+from vvc_nnr.coding.own_steps import EARLY_DB, LAST_DB, VECTOR_DB
 from vvc_nnr.coding.tensor_encoder import encode_tensor
 from vvc_nnr.coding.tensor_job import EncodedTensor, TensorJob
 from vvc_nnr.coding.update import BaseState, compress_update

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.reference_size import HELD_VALUES, held_share, is_small, reference_bytes
-from vvc_nnr.coding.unary_length import unary_length_minus1_of
+from vvc_nnr.coding.tensor_job import unary_length_minus1_of
 from vvc_nnr.coding.unit_coding import encode_indices
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.model.container import container_size
