@@ -46,15 +46,10 @@ from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates, adaptation_table
 from vvc_nnr.experiments.tables.table import to_markdown
 from vvc_nnr.files import is_stream, write_file
-from vvc_nnr.filters.adaptation.options import AdaptOptions, FreePart
-from vvc_nnr.filters.adaptation.stream import (
-    Adaptation,
-    AdaptedBase,
-    AdaptedStream,
-    BaseAt,
-    RunAs,
-    adapt_streams,
-)
+from vvc_nnr.filters.adaptation.adapt_streams import adapt_streams
+from vvc_nnr.filters.adaptation.base_filter import AdaptedBase, BaseAt
+from vvc_nnr.filters.adaptation.options import AdaptOptions, FreePart, RunAs
+from vvc_nnr.filters.adaptation.results import Adaptation, AdaptedStream
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.inference.choice import BackendName, Precision
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
+from vvc_nnr.filters.adaptation.measured_pictures import MeasuredPictures
+from vvc_nnr.filters.adaptation.net_effect import measured_db
 from vvc_nnr.filters.adaptation.options import Measure
-from vvc_nnr.filters.adaptation.stream import Adaptation, AdaptedStream, MadeUpdate, MeasuredPictures, Sent, measured_db
+from vvc_nnr.filters.adaptation.results import Adaptation, AdaptedStream, MadeUpdate, Sent
 
 _LEAST_STREAMS = 3
 MEASURES: Mapping[Measure, str] = {"luma": "luma", "yuv": "YUV (6:1:1)"}

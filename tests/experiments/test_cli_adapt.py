@@ -16,8 +16,8 @@ from vvc_nnr.codec.stream_filters import listed_messages
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.experiments.cli.main import main
-from vvc_nnr.filters.adaptation import stream as adapted_stream
-from vvc_nnr.filters.adaptation.stream import AdaptedBase
+from vvc_nnr.filters.adaptation import adapt_streams
+from vvc_nnr.filters.adaptation.base_filter import AdaptedBase
 from vvc_nnr.filters.adaptation.tuning import TunedUpdate, coded_levels
 from vvc_nnr.filters.bundled import name_by_hash, network_path
 from vvc_nnr.sequences.frame import Frame
@@ -129,7 +129,7 @@ def test_what_is_learnt_and_worse_than_the_filter_is_dropped_and_said(folder, tm
         levels = {"tail.bias": np.full(arrays["tail.bias"].shape, 40, np.int32)}
         return TunedUpdate(coded_levels(arrays, levels, {"tail.bias": 0}), 6, 10)
 
-    monkeypatch.setattr(adapted_stream, "tune", harmful)
+    monkeypatch.setattr(adapt_streams, "tune", harmful)
     inputs = [folder / "a_27.266", folder / "a_37.266"]
     files = [tmp_path / f"u_{number}.nnc" for number in range(2 if updates == "each" else 1)]
     words = [*inputs, *(word for path in files for word in ("-o", path)), "--updates", updates, "--pictures", "100000"]
@@ -161,17 +161,17 @@ def test_a_folder_of_other_updates_is_refused_and_kept(folder, tmp_path, capsys)
 
 def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, capsys, monkeypatch):
     words = [folder / "a_37.266", "-o", tmp_path / "b.266", "-o", tmp_path / "u.nnc", "--pictures", "100000"]
-    tune = adapted_stream.tune
+    tune = adapt_streams.tune
 
     def cut_off(*arguments):
         tune(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(adapted_stream, "tune", cut_off)
+    monkeypatch.setattr(adapt_streams, "tune", cut_off)
     options = ["--original", folder / "in.y4m", "--model", "inloop-vlop", *TUNING]
     assert main([str(word) for word in ("adapt", *words, *options)]) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["b.266.adapting"]
-    monkeypatch.setattr(adapted_stream, "tune", tune)
+    monkeypatch.setattr(adapt_streams, "tune", tune)
     adapted(capsys, folder, *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.266", "u.nnc"]
 

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates, adaptation_table
-from vvc_nnr.filters.adaptation.stream import Adaptation, AdaptedStream, MadeUpdate, MeasuredPictures
+from vvc_nnr.filters.adaptation.measured_pictures import MeasuredPictures
+from vvc_nnr.filters.adaptation.results import Adaptation, AdaptedStream, MadeUpdate
 from vvc_nnr.filters.adaptation.tuning import TunedUpdate
 
 

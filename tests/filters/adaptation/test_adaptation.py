@@ -14,18 +14,11 @@ import torch
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.adaptation import tuning as adaptation
-from vvc_nnr.filters.adaptation.options import AdaptOptions
-from vvc_nnr.filters.adaptation.stream import (
-    DB_PER_LOSS,
-    MadeUpdate,
-    MeasuredPictures,
-    RunAs,
-    _with_best,
-    adapt_streams,
-    loss_per_bit,
-    net_percent,
-    rate_slopes,
-)
+from vvc_nnr.filters.adaptation.adapt_streams import adapt_streams
+from vvc_nnr.filters.adaptation.measured_pictures import MeasuredPictures
+from vvc_nnr.filters.adaptation.net_effect import DB_PER_LOSS, loss_per_bit, net_percent, rate_slopes
+from vvc_nnr.filters.adaptation.options import AdaptOptions, RunAs
+from vvc_nnr.filters.adaptation.results import MadeUpdate, with_best
 from vvc_nnr.filters.adaptation.tuned_filter import CROP, LearningPicture, TunedFilter
 from vvc_nnr.filters.adaptation.tuning import (
     AdaptationTask,
@@ -443,7 +436,7 @@ def test_what_decides_is_luma_or_yuv():
     data = {"nothing": bytes(1000), "base": bytes(1010), "update": bytes(1020)}
     stream = SimpleNamespace(data=bytes(1000), output_order=[0])
     made = (stream, (before, before, after), data, 0.2, 1)
-    sent = [_with_best(*made, each, MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))).sent for each in ("luma", "yuv")]
+    sent = [with_best(*made, each, MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))).sent for each in ("luma", "yuv")]
     assert sent == ["nothing", "update"]
 
 

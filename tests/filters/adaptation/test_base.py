@@ -9,8 +9,8 @@ import torch
 
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.compress import compress
-from vvc_nnr.filters.adaptation import stream as adapted_stream
-from vvc_nnr.filters.adaptation.stream import AdaptedBase
+from vvc_nnr.filters.adaptation import base_filter
+from vvc_nnr.filters.adaptation.base_filter import AdaptedBase
 from vvc_nnr.filters.adaptation.tuned_filter import TunedFilter
 from vvc_nnr.filters.adaptation.tuning import coded_levels
 from vvc_nnr.filters.bundled import network_path
@@ -65,13 +65,13 @@ def test_small_constants_of_a_graph_are_tuned(has_graph: bool) -> None:
 
 
 def test_a_base_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded, n_decoded = adapted_stream.decoded_arrays, []
+    decoded, n_decoded = base_filter.decoded_arrays, []
 
     def counted(*given: object) -> object:
         n_decoded.append(given)
         return decoded(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(adapted_stream, "decoded_arrays", counted)
+    monkeypatch.setattr(base_filter, "decoded_arrays", counted)
     base = AdaptedBase(network_path("inloop-vlop").read_bytes(), "hash")
     for _ in range(3):
         assert base.is_bundled_shape
