@@ -355,6 +355,7 @@ def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]
         "bd_rate_percent": adaptation_bd_rates(found.streams),
         "yuv_bd_rate_percent": adaptation_bd_rates(found.streams, "yuv"),
         "measure": found.measure,
+        "fixed": list(found.updates[0].tuned.fixed),
         "base_bytes": found.base_bytes,
         "outputs": [str(path) for path in (*streams, *updates, *bases)],
         "streams": [_stream_data(each) for each in found.streams],

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
@@ -83,6 +84,8 @@ class TunedFilter:
         biases: Names of the biases of all layers.
         gains: Names of what makes features and output follow the QP; of bundled networks.
         radius: How many samples of its planes away an input can reach an output, beyond the layout's overlap.
+        fixed: Names of float tensors that no gradients go to, and that stay as they are: bounds of a clip, what a
+            picture is filled up with, statistics of norms, what is not used at all.
     """
 
     network: nn.Module
@@ -91,6 +94,7 @@ class TunedFilter:
     biases: tuple[str, ...]
     gains: tuple[str, ...]
     radius: int
+    fixed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, network: nn.Module, layout: Layout | None = None) -> TunedFilter:
@@ -116,22 +120,23 @@ class TunedFilter:
         try:
             tuned = differentiable(network, *inputs)
             tail = last_layer(tuned, *inputs)
+            fixed = _without_gradients(tuned, inputs)
         except VvcNnrError:
             raise
         except Exception as error:  # of the user's module
             raise misfit(network, layout, (height, width), said_by(error)) from error
-        names = [name for name, value in tuned.named_parameters() if value.is_floating_point()]
+        names = [name for name, value in tuned.named_parameters() if value.is_floating_point() and name not in fixed]
         if isinstance(network, InLoopNetwork):
             biases = tuple(name for name in names if name.endswith(".bias"))
             gains = tuple(name for name in names if name.startswith("gain.") or name.split(".")[-2] == "shift")
-            return cls(tuned, layout, tail, biases, gains, network.receptive_radius)
+            return cls(tuned, layout, tail, biases, gains, network.receptive_radius, fixed)
         arrays: NamedArrays = {name: value.detach().numpy() for name, value in tuned.named_parameters()}
         roles = graph_roles(network.graph, arrays) if isinstance(network, OnnxNetwork) else module_roles(tuned, arrays)
         biases = tuple(name for name in names if roles[name].role in (Role.BIAS, Role.NORM_SHIFT))
         reach = 0.0 if layout.patch else Runner(network, layout=layout, backend="torch").reach
         if reach == math.inf:
             raise InputError(f"{class_name(network)}: its output depends on the whole picture; it learns on crops")
-        return cls(tuned, layout, tail, biases, (), max(0, int(reach) - layout.overlap))
+        return cls(tuned, layout, tail, biases, (), max(0, int(reach) - layout.overlap), fixed)
 
     def free_tensors(self, free: Sequence[FreePart]) -> list[str]:
         """The names of the tensors that may change, in the network's order.
@@ -139,7 +144,8 @@ class TunedFilter:
         Raises:
             InputError: If a part is unknown, or the network has none of it.
         """
-        every = [name for name, value in self.network.named_parameters() if value.is_floating_point()]
+        named = self.network.named_parameters()
+        every = [name for name, value in named if value.is_floating_point() and name not in self.fixed]
         parts: dict[FreePart, Sequence[str]] = {
             "biases": self.biases,
             "gains": self.gains,
@@ -155,6 +161,20 @@ class TunedFilter:
             raise InputError(f"free: the network has no {missing[0]}; it has {', '.join(has) or 'nothing that learns'}")
         chosen = {name for part in free for name in parts[part]}
         return [name for name in every if name in chosen]
+
+
+def _without_gradients(network: nn.Module, inputs: Sequence[Tensor]) -> tuple[str, ...]:
+    """Names of the float parameters that the output depends on by no operation that gradients go through."""
+    tensors = {
+        name: value.detach().clone().requires_grad_()
+        for name, value in network.named_parameters()
+        if value.is_floating_point()
+    }
+    output = functional_call(network, tensors, tuple(inputs))
+    if not output.requires_grad:
+        return tuple(tensors)
+    found = torch.autograd.grad(output.sum(), list(tensors.values()), allow_unused=True)
+    return tuple(name for name, gradient in zip(tensors, found, strict=True) if gradient is None)
 
 
 def network_inputs(layout: Layout, planes: NDArray[np.float32], qps: Sequence[int]) -> tuple[Tensor, ...]:

@@ -344,12 +344,14 @@ class TunedUpdate:
         n_values: How many values were free.
         n_steps: How many steps they were tuned.
         tuned: The real differences before they were coded, by name.
+        fixed: Names of float tensors that were to be free and stay as they are, since no gradients go to them.
     """
 
     data: bytes
     n_values: int
     n_steps: int
     tuned: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    fixed: tuple[str, ...] = ()
 
 
 def tune(
@@ -433,6 +435,7 @@ def tune(
         sum(math.prod(shape) for shape in shapes.values()),
         n_steps,
         {name: value.cpu().numpy() for name, value in learnt.items()},
+        tuned.fixed if "all" in options.free else (),
     )
 
 
