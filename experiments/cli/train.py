@@ -356,6 +356,7 @@ def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]
         "yuv_bd_rate_percent": adaptation_bd_rates(found.streams, "yuv"),
         "measure": found.measure,
         "fixed": list(found.updates[0].tuned.fixed),
+        "shown_size": found.shown_size and list(found.shown_size),
         "base_bytes": found.base_bytes,
         "outputs": [str(path) for path in (*streams, *updates, *bases)],
         "streams": [_stream_data(each) for each in found.streams],

@@ -43,6 +43,9 @@ def adaptation_table(found: Adaptation) -> Table:
         f"{MEASURES[found.measure]} with what is added, by the slope of the streams' rates over dB"
         + (", which for one stream is taken as 0.2 per dB." if len(found.streams) == 1 else "."),
     ]
+    if found.shown_size is not None:
+        size = "x".join(map(str, found.shown_size))
+        notes.append(f"Learnt on and measured: {size}, without what odd sides were padded with (filter --size {size}).")
     counted = found.streams[0].counted_pictures
     if any(each.n_pictures != counted for each in found.streams):
         notes.append(f"Net and BD-rates are of {counted} pictures of the same rate and gain.")

@@ -21,6 +21,7 @@ from vvc_nnr.filters.adaptation.results import Adaptation, MadeUpdate, Sent, wit
 from vvc_nnr.filters.adaptation.tuned_filter import LearningPicture
 from vvc_nnr.filters.adaptation.tuning import coded_levels, tune
 from vvc_nnr.filters.adaptation.written_stream import with_filter
+from vvc_nnr.sequences.frame import VideoFormat
 from vvc_nnr.sequences.metrics import check_comparable, may_be_padded
 from vvc_nnr.sequences.source import Source
 
@@ -121,7 +122,10 @@ def adapt_streams(
             best = with_best(stream, pictures_of, written, slopes[place], counted[place], options.measure, update)
             made.append(replace(best, name=str(path)))
         found.append(min(made, key=lambda each: each.net_percent["update"]))
-    return Adaptation(tuple(updates), tuple(found), runner.description, len(base.data), options.measure)
+    sizes_of = {(s.first.format.width, s.first.format.height) for s in streams}
+    shown = original.format.width, original.format.height
+    padded = shown if sizes_of != {shown} else None
+    return Adaptation(tuple(updates), tuple(found), runner.description, len(base.data), options.measure, padded)
 
 
 def _loss_db(
@@ -166,18 +170,13 @@ def _read(path: Path, original: Source) -> VvcStream:
     with naming(path):
         stream = read_vvc_stream(path)
         check_one_format(stream)
-        _check_size(original, stream)
-        check_comparable(original.format, stream.first.format)
+        check_comparable(original.format, _shown_format(stream, original))
         if any(placed.message.payload_type in (NNPFC, NNPFA) for placed in sei_messages(stream.data)):
             raise InputError("carries a filter already: take it out first (vvc-nnr sei remove)")
     return stream
 
 
-def _check_size(original: Source, stream: VvcStream) -> None:
-    """Raises InputError if the original is smaller than the coded pictures by what odd sides were padded with."""
-    size, coded = ((each.width, each.height) for each in (original.format, stream.first.format))
-    if size != coded and may_be_padded(original.format, stream.first.format):
-        raise InputError(
-            f"{coded[0]}x{coded[1]}, and the original is {size[0]}x{size[1]}: odd sides were coded as even ones; "
-            "a filter is tuned to what was coded, so give an original with its last row and column repeated"
-        )
+def _shown_format(stream: VvcStream, original: Source) -> VideoFormat:
+    """What a viewer gets of the pictures: without what odd sides of the original were padded with."""
+    coded, wanted = stream.first.format, original.format
+    return replace(coded, width=wanted.width, height=wanted.height) if may_be_padded(wanted, coded) else coded

@@ -32,8 +32,8 @@ class MeasuredPictures:
     """What a filter makes of the pictures of a stream.
 
     Attributes:
-        psnr_db: Mean PSNR of each component; a picture without any error counts as `EXACT_DB`.
-        md5: Of all pictures, as raw video.
+        psnr_db: Mean PSNR of each component, of what a viewer gets; a picture without any error counts as `EXACT_DB`.
+        md5: Of all pictures, as raw video, as the decoder gives them.
     """
 
     psnr_db: tuple[float, ...]
@@ -52,7 +52,10 @@ def measure_pictures(
     layout: Layout,
     take: Callable[[int, Frame, Frame, int], None] | None = None,
 ) -> MeasuredPictures:
-    """The pictures of a stream, filtered if there is a runner, against the original."""
+    """The pictures of a stream, filtered if there is a runner, against the original.
+
+    The filter sees what the decoder gives; what odd sides were padded with is cut off before pictures are compared.
+    """
     qps = strength_qps(stream, rule=layout.qp_rule)
     frames: Iterator[Frame] = decode_vvc(stream)
     if runner is not None:
@@ -63,10 +66,11 @@ def measure_pictures(
     with bar:
         for number, (wanted, frame) in enumerate(_pairs(original, frames)):
             digest.update(frame.tobytes())
-            reference, found = comparable(wanted, frame)
+            reference, found = comparable(wanted, frame.cropped(wanted.width, wanted.height))
             scores.append(frame_psnr_db(reference, found))
             if take is not None:
-                take(number, reference, found, qps[number])
+                planes = frame.planes[: len(found.planes)]  # luma alone of an original that has no chroma
+                take(number, reference, Frame(planes, frame.bit_depth, found.chroma_format), qps[number])
             bar.update()
     components = [[each.y for each in scores]]
     if scores[0].cb is not None:

@@ -89,6 +89,8 @@ class Adaptation:
         description: What computed the pictures.
         base_bytes: Size of the coded network that the updates are for.
         measure: The PSNR that decided.
+        shown_size: Width and height that were learnt on and measured, where pictures were coded larger, as odd sides
+            are; None: they were not.
     """
 
     updates: tuple[MadeUpdate, ...]
@@ -96,6 +98,7 @@ class Adaptation:
     description: str
     base_bytes: int
     measure: Measure
+    shown_size: tuple[int, int] | None = None
 
 
 def with_best(

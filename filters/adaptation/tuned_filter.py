@@ -44,24 +44,53 @@ class LearningPicture:
         decoded: The same of what the decoder gives.
         qp: What the network is told of it.
         scale: The sample value that counts as 1.
+        seen: Rows and columns of luma that a viewer gets; what lies beyond is padding of odd sides, and does not count.
+            None: all that is in the planes.
     """
 
     original: NDArray[np.uint16]
     decoded: NDArray[np.uint16]
     qp: int
     scale: float
+    seen: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, original: Frame, decoded: Frame, qp: int, layout: Layout) -> LearningPicture:
-        """The picture as a network of a layout sees it; raises UnsupportedError as `planes_of`."""
+        """The picture as a network of a layout sees it.
+
+        Args:
+            original: The picture before coding, of the bit depth and chroma format of the decoded one.
+            decoded: What a decoder gives; it may be larger by what odd sides were padded with.
+            qp: What the network is told of it.
+            layout: How pictures go into it.
+
+        Raises:
+            UnsupportedError: As `planes_of`.
+        """
         scale = layout.scale(decoded.bit_depth)
-        return cls(planes_of(original, layout), planes_of(decoded, layout), qp, scale)
+        as_large = original.padded(decoded.width, decoded.height)
+        seen = original.height, original.width
+        return cls(planes_of(as_large, layout), planes_of(decoded, layout), qp, scale, seen)
 
     def squared_errors(self) -> NDArray[np.float64]:
-        """Mean squared error of luma and, where it is there, of Cb and Cr, samples scaled to 0..1."""
+        """Mean squared error of luma and, where it is there, of Cb and Cr, samples scaled to 0..1, as far as seen."""
         difference = (self.decoded.astype(np.float32) - self.original.astype(np.float32)) / self.scale
-        planes = np.asarray(np.mean(difference**2, axis=(1, 2), dtype=np.float64))
+        counts = self.counting(0, 0, *difference.shape[1:])
+        planes = np.sum(difference**2 * counts, axis=(1, 2), dtype=np.float64) / counts.sum(axis=(1, 2))
         return np.array([planes[:-2].mean(), *planes[-2:]]) if len(planes) > 1 else planes
+
+    def counting(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_]:
+        """Which samples (C, height, width) of a window of the planes are seen."""
+        found = np.ones((len(self.decoded), height, width), np.bool_)
+        if self.seen is None:
+            return found
+        is_packed = len(self.decoded) > 1
+        step, n_luma = (2, len(self.decoded) - 2) if is_packed else (1, 1)
+        for phase in range(n_luma):
+            y, x = divmod(phase, 2)
+            found[phase] &= (step * np.arange(top, top + height) + y < self.seen[0])[:, None]
+            found[phase] &= step * np.arange(left, left + width) + x < self.seen[1]
+        return found
 
 
 def planes_of(frame: Frame, layout: Layout) -> NDArray[np.uint16]:
