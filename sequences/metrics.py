@@ -184,7 +184,7 @@ def _scores(values: list[float]) -> PlaneScores:
 
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_SMALLEST_SIDE = SSIM_WINDOW << (len(MS_SSIM_WEIGHTS) - 1)
+MS_SSIM_SIDE = SSIM_WINDOW << (len(MS_SSIM_WEIGHTS) - 1)
 
 
 def ms_ssim(reference: Plane, decoded: Plane, *, bit_depth: int) -> float:
@@ -200,7 +200,7 @@ def ms_ssim(reference: Plane, decoded: Plane, *, bit_depth: int) -> float:
     Raises:
         ShapeError: If the shapes differ or are smaller than 176 either way.
     """
-    check_window(reference, decoded, _SMALLEST_SIDE)
+    check_window(reference, decoded, MS_SSIM_SIDE)
     data_range = float((1 << bit_depth) - 1)
     a, b = reference.astype(np.float64), decoded.astype(np.float64)
     factors: list[float] = []
@@ -220,7 +220,7 @@ def ms_ssim_rgb(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> flo
         ShapeError: If the shapes differ or are not (H, W, 3).
     """
     _check_rgb(reference, decoded)
-    if min(reference.shape[:2]) < _SMALLEST_SIDE:
+    if min(reference.shape[:2]) < MS_SSIM_SIDE:
         return None
     return math.fsum(ms_ssim(reference[..., c], decoded[..., c], bit_depth=8) for c in range(3)) / 3
 
@@ -262,7 +262,7 @@ def frame_ms_ssim(reference: Frame, decoded: Frame) -> tuple[float | None, float
     check_same_format(reference, decoded)
     scores: list[float | None] = [None, None, None]
     for place, (a, b) in enumerate(zip(reference.planes, decoded.planes, strict=True)):
-        if min(a.shape) >= _SMALLEST_SIDE:
+        if min(a.shape) >= MS_SSIM_SIDE:
             scores[place] = ms_ssim(a, b, bit_depth=reference.bit_depth)
     return scores[0], scores[1], scores[2]
 
@@ -279,12 +279,12 @@ class PictureScores:
 
     Attributes:
         psnr_db: PSNR of each plane in dB, inf for identical planes.
-        ssim: SSIM of each plane.
+        ssim: SSIM of Y, Cb and Cr; None for a plane that is not there or smaller than 11 either way.
         ms_ssim: MS-SSIM of Y, Cb and Cr; None for a plane that is not there or smaller than 176 either way.
     """
 
     psnr_db: PlaneScores
-    ssim: PlaneScores
+    ssim: tuple[float | None, float | None, float | None]
     ms_ssim: tuple[float | None, float | None, float | None]
 
     @property
@@ -295,10 +295,10 @@ class PictureScores:
     def by_column(self) -> dict[str, Any]:
         """Score of each plane under its column's name in results: "psnr_y_db", ..., "ms_ssim_cr"."""
         planes = (("y", 0), ("cb", 1), ("cr", 2))
-        psnr_db, ssim = ((each.y, each.cb, each.cr) for each in (self.psnr_db, self.ssim))
+        psnr_db = (self.psnr_db.y, self.psnr_db.cb, self.psnr_db.cr)
         return (
             {f"psnr_{name}_db": psnr_db[at] for name, at in planes}
-            | {f"ssim_{name}": ssim[at] for name, at in planes}
+            | {f"ssim_{name}": self.ssim[at] for name, at in planes}
             | {f"ms_ssim_{name}": self.ms_ssim[at] for name, at in planes}
         )
 
@@ -308,12 +308,17 @@ def may_be_padded(original: VideoFormat, decoded: VideoFormat) -> bool:
     return 0 <= decoded.width - original.width <= 1 and 0 <= decoded.height - original.height <= 1
 
 
-def check_comparable(original: VideoFormat, decoded: VideoFormat) -> None:
+def check_comparable(original: VideoFormat, decoded: VideoFormat, *, has_ssim: bool = False) -> None:
     """Checks formats of an original and what was decoded of it; 4:0:0 may have been coded as 4:2:0.
 
+    Args:
+        original: That of the pictures before coding.
+        decoded: That of the decoded ones.
+        has_ssim: Whether there must be SSIM of each plane.
+
     Raises:
-        InputError: If size or chroma format differ, a plane is too small for SSIM, or the decoded pictures have fewer
-            bits per sample.
+        InputError: If size or chroma format differ, the decoded pictures have fewer bits per sample, or a plane is too
+            small for SSIM that must be.
     """
     if (original.width, original.height) != (decoded.width, decoded.height):
         sizes = f"{decoded.width}x{decoded.height}, and the original is {original.width}x{original.height}"
@@ -328,20 +333,25 @@ def check_comparable(original: VideoFormat, decoded: VideoFormat) -> None:
             f"{decoded.bit_depth} bit, and the original has {original.bit_depth} bit: must be as many, or more"
         )
     shapes = original.plane_shapes
-    if min(map(min, shapes)) < SSIM_WINDOW:
+    if has_ssim and min(map(min, shapes)) < SSIM_WINDOW:
         needed = f"{SSIM_WINDOW}x{SSIM_WINDOW}"
         raise InputError(
             f"{original.width}x{original.height} is too small for SSIM: each plane must be {needed} or more"
         )
 
 
-def comparable(original: Frame, decoded: Frame) -> tuple[Frame, Frame]:
+def comparable(original: Frame, decoded: Frame, *, has_ssim: bool = False) -> tuple[Frame, Frame]:
     """Both pictures in one format: the original's chroma format at the decoded picture's bit depth.
+
+    Args:
+        original: The picture before coding.
+        decoded: What was decoded of it.
+        has_ssim: Whether there must be SSIM of each plane.
 
     Raises:
         InputError: If they do not fit together, as `check_comparable`.
     """
-    check_comparable(original.format(DEFAULT_FPS), decoded.format(DEFAULT_FPS))
+    check_comparable(original.format(DEFAULT_FPS), decoded.format(DEFAULT_FPS), has_ssim=has_ssim)
     if original.chroma_format == "400":
         decoded = Frame(decoded.planes[:1], decoded.bit_depth, "400")
     return original.to_bit_depth(decoded.bit_depth), decoded
@@ -356,11 +366,14 @@ def picture_scores(reference: Frame, decoded: Frame, *, peak: Peak = "vtm") -> P
         peak: What PSNR counts as full scale.
 
     Raises:
-        ShapeError: If the formats differ, or a plane is smaller than SSIM's window.
+        ShapeError: If the formats differ.
     """
-    return PictureScores(
-        frame_psnr_db(reference, decoded, peak=peak), frame_ssim(reference, decoded), frame_ms_ssim(reference, decoded)
-    )
+    psnr_db = frame_psnr_db(reference, decoded, peak=peak)
+    structure: list[float | None] = [None, None, None]
+    for place, (a, b) in enumerate(zip(reference.planes, decoded.planes, strict=True)):
+        if min(a.shape) >= SSIM_WINDOW:
+            structure[place] = ssim(a, b, bit_depth=reference.bit_depth)
+    return PictureScores(psnr_db, (structure[0], structure[1], structure[2]), frame_ms_ssim(reference, decoded))
 
 
 def score_sequence(original: Source, decoded: Source, *, peak: Peak = "vtm") -> Iterator[PictureScores]:
@@ -418,10 +431,15 @@ class BeforeAndAfter:
         self._original, self._name, self._peak = original, name, peak
         self._waiting: deque[Frame] = deque()
 
-    def taking(self, decoded: Iterable[Frame]) -> Iterator[Frame]:
-        """The decoded pictures on their way into the filter."""
+    def taking(self, decoded: Iterable[Frame], size: tuple[int, int] | None = None) -> Iterator[Frame]:
+        """The decoded pictures on their way into the filter.
+
+        Args:
+            decoded: The pictures.
+            size: Width and height of what is scored of them; None: all.
+        """
         for frame in decoded:
-            self._waiting.append(frame)
+            self._waiting.append(frame if size is None else frame.cropped(*size))
             yield frame
 
     def giving(self, filtered: Iterable[Frame]) -> Iterator[Frame]:
@@ -449,12 +467,10 @@ def mean_scores(pictures: Sequence[PictureScores]) -> PictureScores:
         return [_mean(list(column)) for column in columns]
 
     psnr_db = planes(lambda each: (each.psnr_db.y, each.psnr_db.cb, each.psnr_db.cr))
-    ssim = planes(lambda each: (each.ssim.y, each.ssim.cb, each.ssim.cr))
-    ms_ssim = planes(lambda each: each.ms_ssim)
+    ssim, ms_ssim = planes(lambda each: each.ssim), planes(lambda each: each.ms_ssim)
     assert psnr_db[0] is not None
-    assert ssim[0] is not None
     return PictureScores(
-        PlaneScores(psnr_db[0], *psnr_db[1:]), PlaneScores(ssim[0], *ssim[1:]), (ms_ssim[0], ms_ssim[1], ms_ssim[2])
+        PlaneScores(psnr_db[0], *psnr_db[1:]), (ssim[0], ssim[1], ssim[2]), (ms_ssim[0], ms_ssim[1], ms_ssim[2])
     )
 
 

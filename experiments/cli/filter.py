@@ -23,7 +23,7 @@ from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, QP, QP_CANDIDATES, THREADS, OutputPath
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, original_of, source_of
-from vvc_nnr.experiments.cli.score import score_data, score_table
+from vvc_nnr.experiments.cli.score import score_data, score_notes, score_table
 from vvc_nnr.experiments.runs.networks import PAPER_NETWORKS
 from vvc_nnr.files import make_folder, naming, read_bytes
 from vvc_nnr.filters.bundled import name_by_hash, network_path
@@ -52,7 +52,7 @@ from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_candidate
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.network_file import NNC_SUFFIX, is_nnc
 from vvc_nnr.sequences.frame import Frame, VideoFormat
-from vvc_nnr.sequences.metrics import BeforeAndAfter, check_comparable, mean_scores
+from vvc_nnr.sequences.metrics import BeforeAndAfter, check_comparable, mean_scores, peak_value
 from vvc_nnr.sequences.source import Source
 from vvc_nnr.sequences.yuv import qps_from_name
 
@@ -116,14 +116,15 @@ class _Decoded:
     """The pictures to filter.
 
     Attributes:
-        frames: The pictures.
+        frames: The pictures, as a decoder gives them.
         n_pictures: How many, None where it is not known.
-        format: That of the first one.
+        format: That of the first one, as the user wants it.
         format_of: What their file states of each.
         damage: What is damaged in their file.
         verified: How many of a stream's pictures are held against a hash, as text.
         verified_data: The same as data.
         stream: What the headers of a VVC stream say, None of other files.
+        size: Width and height that the user wants of a stream's pictures; None: those of the stream.
     """
 
     frames: Iterator[Frame]
@@ -134,6 +135,7 @@ class _Decoded:
     verified: str = ""
     verified_data: Mapping[str, object] = field(default_factory=dict)
     stream: VvcStream | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,8 @@ class Filter(Command):
         layout: How pictures go into a network of your own: planes=y,range=unit,qp=none,output=picture...
         base: Coded network (.nnc) of your own that a stream names by its hash; given again, further ones.
         filter_id: Of several filters in a stream the one that is to run.
+        output_bit_depth: Bits per sample of the output, at least those of the pictures, up to 16, to which what the
+            network gives is rounded; default: those of the pictures.
         tile: Side of the tiles, luma samples.
         threads: Threads of the network; default: one per core.
         inference: What computes the network.
@@ -222,6 +226,7 @@ class Filter(Command):
     layout: str | None = None
     base: UseAppendAction[tuple[Path, ...]] = ()
     filter_id: Annotated[int | None, NATURAL] = None
+    output_bit_depth: Annotated[int | None, BIT_DEPTH] = None
     tile: Annotated[int, POSITIVE] = DEFAULT_TILE
     threads: Annotated[int | None, THREADS] = None
     inference: InferenceFlags = field(default_factory=InferenceFlags)
@@ -252,6 +257,7 @@ class Filter(Command):
         for job in jobs:
             decoded = self._decoded(job)
             with naming(job.input):
+                self._check_depth(decoded.format.bit_depth)
                 found.append((job, decoded, self._filtering(job, decoded.stream, loaded, runner)))
         if self.out_dir is not None:
             make_folder(self.out_dir)
@@ -290,6 +296,8 @@ class Filter(Command):
                 raise InputError(f"{files[0]}: is no VVC stream, which might carry a network: give --model")
             if self.filter_id is not None:
                 raise InputError(f"--filter-id: chooses a filter of a stream, and {files[0]} is none")
+        if self.output_bit_depth is not None and not self.deciding.makes_none:
+            raise InputError("--output-bit-depth: decisions are of pictures of the input's bit depth; omit it")
         return jobs
 
     def _in_folder(self, path: Path) -> Path:
@@ -307,6 +315,13 @@ class Filter(Command):
 
     def _needs_qp(self, network: LoadedNetwork) -> bool:
         return not self.deciding.makes_none or network.layout is None or network.layout.takes_qp
+
+    def _check_depth(self, bit_depth: int) -> None:
+        """Raises InputError if the output is to have fewer bits per sample than pictures of a bit depth."""
+        if self.output_bit_depth is not None and self.output_bit_depth < bit_depth:
+            raise InputError(
+                f"--output-bit-depth {self.output_bit_depth}: must be at least the {bit_depth} bit of its pictures"
+            )
 
     def _named_runner(self, loaded: LoadedNetwork) -> Runner:
         with naming(loaded.path):
@@ -361,7 +376,13 @@ class Filter(Command):
         decisions = first.decisions.data if first.decisions is not None else None
         if decisions is not None and any(each.filter != first for each in plan):
             raise UnsupportedError("decisions of a stream whose filters change, or do not run on all pictures")
-        keeps_md5 = self.qp is None and self.deciding.makes_none
+        if decisions is not None and self.output_bit_depth is not None:
+            raise InputError(
+                f"carries decisions of filter {first.id}, which are of pictures of the stream's bit depth; omit "
+                "--output-bit-depth"
+            )
+        same_depth = self.output_bit_depth in (None, stream.first.format.bit_depth)
+        keeps_md5 = self.qp is None and self.deciding.makes_none and same_depth
         has_own_qps = self.qp is None and settings.qp is None
         unused = {
             f"decisions of filter {first.id}": decisions is not None and not self.deciding.makes_none,
@@ -410,13 +431,19 @@ class Filter(Command):
             n_threads=self.threads,
             tile=self.tile,
             device=self.inference.device,
+            output_bit_depth=self.output_bit_depth,
         )
 
     def _filtered(self, job: _Job, decoded: _Decoded, filtering: _Filtering) -> Outcome:
         scores, runner = self._scores(job, decoded), filtering.runner
         frames = with_bar(decoded.frames, "filter", decoded.n_pictures)
-        taken = scores.taking(frames) if scores else frames
-        written, digest = self._written(filtering, job, taken, decoded.format_of, scores)
+        # What a stream says of its filter is of the pictures that a decoder gives; decisions are of the user's size.
+        runs_as_sent = filtering.plan is not None and filtering.decisions is None and self.deciding.makes_none
+        size_behind = decoded.size if runs_as_sent else None
+        if size_behind is None:
+            frames = _cropped(frames, decoded.size)
+        taken = scores.taking(frames, size_behind) if scores else frames
+        written, digest = self._written(filtering, job, taken, decoded.format_of, scores, size_behind)
         data: dict[str, Any] = {"backend": runner.backend, "precision": runner.precision}
         data |= {"inference": runner.description, "output_md5": digest}
         data |= {"remark": runner.remark} if runner.remark else {}
@@ -435,7 +462,7 @@ class Filter(Command):
         data = {**written.data, "qp": filtering.made_qp, **decoded.verified_data, **data}
         data |= {"warnings": warnings} if warnings else {}
         outcome = with_damage(Outcome(text, data), decoded.damage)
-        return _with_scores(outcome, scores) if scores else outcome
+        return _with_scores(outcome, scores, decoded.format.bit_depth, self.output_bit_depth) if scores else outcome
 
     def _scores(self, job: _Job, decoded: _Decoded) -> BeforeAndAfter | None:
         """What scores the pictures; None without an original, or where decisions are made for what cannot be scored."""
@@ -458,12 +485,13 @@ class Filter(Command):
         frames: Iterator[Frame],
         format_of: FormatOf,
         scores: BeforeAndAfter | None,
+        size: tuple[int, int] | None,
     ) -> tuple[Outcome, str]:
-        """What was written, and the MD5 of the filtered pictures."""
+        """What was written, cropped to a size behind the filter, and the MD5 of the filtered pictures before that."""
         digest = hashlib.md5(usedforsecurity=False)
 
         def write(filtered: Iterator[Frame]) -> Outcome:
-            checked = digested(filtered, digest, filtering.output_md5, str(job.input))
+            checked = _cropped(digested(filtered, digest, filtering.output_md5, str(job.input)), size)
             return write_pictures(job.input, job.output, scores.giving(checked) if scores else checked, format_of)
 
         deciding, name = self.deciding, str(job.input)
@@ -497,7 +525,8 @@ class Filter(Command):
             written = write(filtering.runner.filter_frames(zip(frames, filtering.qps, strict=False)))
         else:
             planned = zip(frames, filtering.plan, strict=False)
-            written = write(filter_as_planned(planned, filtering.runner_of))
+            depth, filtered = self.output_bit_depth, filter_as_planned(planned, filtering.runner_of)
+            written = write(filtered if depth is None else (frame.to_bit_depth(depth) for frame in filtered))
         return written, digest.hexdigest()
 
     def _decoded(self, job: _Job) -> _Decoded:
@@ -509,12 +538,11 @@ class Filter(Command):
                 raise InputError(f"{path}: --bit-depth and --chroma-format are for raw files, this is a stream")
             width, height = self.raw.size or (None, None)
             stream = vvc_stream(path, self.raw.fps)
-            frames = decode_vvc(stream, width=width, height=height)
             text, data = verified(stream)
             format = stated(stream, self.raw.fps)
             cropped = replace(format, width=width or format.width, height=height or format.height)
             return _Decoded(
-                frames,
+                decode_vvc(stream),
                 len(stream.output_order),
                 cropped,
                 format.holding,
@@ -522,6 +550,7 @@ class Filter(Command):
                 text,
                 data,
                 stream,
+                self.raw.size,
             )
         source = source_of(path, self.raw, self.video)
         return _Decoded(source.frames(), source.n_pictures, source.format, source.format.holding, source.damage())
@@ -530,6 +559,11 @@ class Filter(Command):
         deciding = self.deciding
         assert deciding.original is not None
         return original_of(deciding.original, self.raw, deciding.original_bit_depth, deciding.original_stream)
+
+
+def _cropped(frames: Iterator[Frame], size: tuple[int, int] | None) -> Iterator[Frame]:
+    """Pictures cropped to a width and height, or as they are."""
+    return frames if size is None else (frame.cropped(*size) for frame in frames)
 
 
 def _told_qps(filtering: _Filtering, rules: Sequence[QpRule]) -> Iterator[tuple[int, ...]]:
@@ -580,13 +614,14 @@ def _filter_misfit(network: LoadedNetwork | None, decoded: _Decoded) -> str:
     return ""
 
 
-def _with_scores(outcome: Outcome, scores: BeforeAndAfter) -> Outcome:
-    """The outcome with the mean scores of the pictures before and after the filter."""
+def _with_scores(outcome: Outcome, scores: BeforeAndAfter, bit_depth: int, output_bit_depth: int | None) -> Outcome:
+    """The outcome with the mean scores before and after the filter, and the peaks where the bit depths differ."""
     before, after = mean_scores(scores.before), mean_scores(scores.after)
-    table = score_table([("before", before), ("after", after)])
-    return Outcome(
-        f"{outcome.text}\n{table}", outcome.data | {"before": score_data(before), "after": score_data(after)}
-    )
+    lines = [outcome.text, score_table([("before", before), ("after", after)]), *score_notes([before])]
+    if output_bit_depth not in (None, bit_depth):
+        peaks = [f"{peak_value(depth)} at {depth} bit" for depth in (bit_depth, output_bit_depth)]
+        lines.append(f"PSNR peak: {peaks[0]} before, {peaks[1]} after; the original is shifted to each.")
+    return Outcome("\n".join(lines), outcome.data | {"before": score_data(before), "after": score_data(after)})
 
 
 def _with_bits(made: MadeDecisions[Outcome], path: Path) -> Outcome:

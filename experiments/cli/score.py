@@ -14,7 +14,15 @@ from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.common import Command, Outcome
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, NATURAL
 from vvc_nnr.experiments.cli.pictures import RawFlags, VideoFlags, original_of, source_of
-from vvc_nnr.sequences.metrics import PEAK_WORDS, Peak, PictureScores, mean_scores, score_sequence
+from vvc_nnr.sequences.metrics import (
+    MS_SSIM_SIDE,
+    PEAK_WORDS,
+    SSIM_WINDOW,
+    Peak,
+    PictureScores,
+    mean_scores,
+    score_sequence,
+)
 from vvc_nnr.sequences.source import Source
 
 _HEADS = ("PSNR Y", "Cb", "Cr", "YUV", "SSIM Y", "Cb", "Cr", "MS-SSIM Y", "Cb", "Cr")
@@ -66,8 +74,7 @@ class Score(Command):
             f"Means over pictures ({len(next(iter(found.values())))}); PSNR in dB, YUV: (6 Y + Cb + Cr) / 8.",
             f"PSNR peak: {PEAK_WORDS[self.psnr_peak]}.",
         ]
-        if any(mean_scores(each).ms_ssim[0] is None for each in found.values()):
-            notes.append("MS-SSIM '-': the plane is not there, or smaller than 176 samples either way.")
+        notes += score_notes([mean_scores(each) for each in found.values()])
         text = "\n".join([score_table(lines), "", *notes])
         data = [self._data(path, pictures) for path, pictures in found.items()]
         return Outcome(text, {"original": str(self.original), "psnr_peak": self.psnr_peak, "decoded": data})
@@ -87,6 +94,23 @@ def score_table(rows: Sequence[tuple[str, PictureScores]]) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [("", _HEADS), *((name, _cells(scores)) for name, scores in rows)]
     return "\n".join(f"{name:{width}}  {_columns(cells)}".rstrip() for name, cells in lines)
+
+
+def score_notes(rows: Sequence[PictureScores]) -> list[str]:
+    """Why scores are missing: SSIM of a plane that is there, MS-SSIM of luma."""
+    missing = {
+        ("SSIM", SSIM_WINDOW): any(
+            psnr_db is not None and found is None
+            for each in rows
+            for psnr_db, found in zip((each.psnr_db.y, each.psnr_db.cb, each.psnr_db.cr), each.ssim, strict=True)
+        ),
+        ("MS-SSIM", MS_SSIM_SIDE): any(each.ms_ssim[0] is None for each in rows),
+    }
+    return [
+        f"{name} '-': the plane is not there, or smaller than {side} samples either way."
+        for (name, side), is_missing in missing.items()
+        if is_missing
+    ]
 
 
 def score_data(scores: PictureScores) -> dict[str, object]:

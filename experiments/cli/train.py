@@ -46,15 +46,10 @@ from vvc_nnr.experiments.records.provenance import gather_provenance
 from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates, adaptation_table
 from vvc_nnr.experiments.tables.table import to_markdown
 from vvc_nnr.files import is_stream, write_file
-from vvc_nnr.filters.adaptation.options import AdaptOptions, FreePart
-from vvc_nnr.filters.adaptation.stream import (
-    Adaptation,
-    AdaptedBase,
-    AdaptedStream,
-    BaseAt,
-    RunAs,
-    adapt_streams,
-)
+from vvc_nnr.filters.adaptation.adapt_streams import adapt_streams
+from vvc_nnr.filters.adaptation.base_filter import AdaptedBase, BaseAt
+from vvc_nnr.filters.adaptation.options import AdaptOptions, FreePart, RunAs
+from vvc_nnr.filters.adaptation.results import Adaptation, AdaptedStream
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.inference.choice import BackendName, Precision
 from vvc_nnr.filters.training.autoencoder import AutoencoderRun, train_autoencoder
@@ -360,6 +355,8 @@ def _adapted(found: Adaptation, streams: Sequence[Path], updates: Sequence[Path]
         "bd_rate_percent": adaptation_bd_rates(found.streams),
         "yuv_bd_rate_percent": adaptation_bd_rates(found.streams, "yuv"),
         "measure": found.measure,
+        "fixed": list(found.updates[0].tuned.fixed),
+        "shown_size": found.shown_size and list(found.shown_size),
         "base_bytes": found.base_bytes,
         "outputs": [str(path) for path in (*streams, *updates, *bases)],
         "streams": [_stream_data(each) for each in found.streams],

@@ -32,16 +32,11 @@ from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState, adapte
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.runs.tool_units import StateName, ToolExperiment, ToolSetup, Update, experiment_of, filter_s
 from vvc_nnr.files import naming, read_bytes, temporary_folder, write_file
-from vvc_nnr.filters.adaptation.stream import (
-    FILTER_ID,
-    is_same_on_machines,
-    learning_stride,
-    loss_per_bit,
-    measured_db,
-    rate_slopes,
-)
+from vvc_nnr.filters.adaptation.measured_pictures import learning_stride
+from vvc_nnr.filters.adaptation.net_effect import loss_per_bit, measured_db, rate_slopes
 from vvc_nnr.filters.adaptation.tuned_filter import LearningPicture
 from vvc_nnr.filters.adaptation.tuning import TunedUpdate, tune
+from vvc_nnr.filters.adaptation.written_stream import FILTER_ID, is_same_on_machines
 from vvc_nnr.filters.complexity import complexity
 from vvc_nnr.filters.inference.torch import torch_threads
 from vvc_nnr.sequences.metrics import comparable, frame_psnr_db

@@ -245,7 +245,7 @@ class ListedPictures:
         """Holds decoded pictures against the original; returns how many there are, used or not."""
         decoded = self._decoded[row.key]
         with row.naming("decoded"):
-            check_comparable(original.format, decoded.format)
+            check_comparable(original.format, decoded.format, has_ssim=True)
             if decoded.format.chroma_format not in ("400", "420"):
                 named = ":".join(decoded.format.chroma_format)
                 raise UnsupportedError(f"networks take 4:0:0 and 4:2:0, got {named}")

@@ -27,8 +27,8 @@ from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
 from vvc_nnr.experiments.records.rows import NetworkPlace, NetworkRow
 from vvc_nnr.experiments.records.weights import ORIGINAL, Compression, files_weights, parse_compression
 from vvc_nnr.files import naming, read_bytes, text_of_name, write_file
+from vvc_nnr.filters.adaptation.base_filter import AdaptedBase
 from vvc_nnr.filters.adaptation.options import DEFAULT_FREE, FreePart
-from vvc_nnr.filters.adaptation.stream import AdaptedBase
 from vvc_nnr.filters.adaptation.tuned_filter import TunedFilter
 from vvc_nnr.filters.bundled import zoo_path
 from vvc_nnr.filters.complexity import complexity

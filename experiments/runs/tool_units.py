@@ -371,7 +371,7 @@ class ToolExperiment:
         originals = unit.source.frames(unit.start, unit.count)
         pictures = unit.maker.pictures(unit.start, unit.count, self.options.threads)
         for place, original, each in zip(_places(unit), originals, pictures, strict=True):
-            reference, frame = comparable(original, each.frame)
+            reference, frame = comparable(original, each.frame, has_ssim=True)
             costs = (each.n_bits, each.encode_s, each.decode_s)
             yield MadePicture(place, reference, frame, *costs, each.qps, each.coded)
 

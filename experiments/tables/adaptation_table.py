@@ -7,10 +7,13 @@ from pathlib import Path
 
 from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
+from vvc_nnr.filters.adaptation.measured_pictures import MeasuredPictures
+from vvc_nnr.filters.adaptation.net_effect import measured_db
 from vvc_nnr.filters.adaptation.options import Measure
-from vvc_nnr.filters.adaptation.stream import Adaptation, AdaptedStream, MadeUpdate, MeasuredPictures, Sent, measured_db
+from vvc_nnr.filters.adaptation.results import Adaptation, AdaptedStream, MadeUpdate, Sent
 
 _LEAST_STREAMS = 3
+_MOST_NAMED = 5
 MEASURES: Mapping[Measure, str] = {"luma": "luma", "yuv": "YUV (6:1:1)"}
 _SENT: Mapping[Sent, str] = {"nothing": "nothing", "base": "filter", "update": "filter and update"}
 
@@ -33,12 +36,16 @@ def adaptation_table(found: Adaptation) -> Table:
     )
     notes = [
         *(_made(made, [Path(each.name).name for each in found.streams], found.measure) for made in found.updates),
+        *_fixed(found.updates[0]),
         *(note for stream in found.streams for note in _worse(stream, found.measure)),
         f"Filters are computed by {found.description}.",
         f"Gain: mean PSNR of all pictures less that of the decoded ones; 10 bit: peak 1020. Net: the rate at equal "
         f"{MEASURES[found.measure]} with what is added, by the slope of the streams' rates over dB"
         + (", which for one stream is taken as 0.2 per dB." if len(found.streams) == 1 else "."),
     ]
+    if found.shown_size is not None:
+        size = "x".join(map(str, found.shown_size))
+        notes.append(f"Learnt on and measured: {size}, without what odd sides were padded with (filter --size {size}).")
     counted = found.streams[0].counted_pictures
     if any(each.n_pictures != counted for each in found.streams):
         notes.append(f"Net and BD-rates are of {counted} pictures of the same rate and gain.")
@@ -102,6 +109,18 @@ def _made(made: MadeUpdate, names: Sequence[str], measure: Measure) -> str:
         f"{said} WARNING: what they learnt made the pictures worse than the filter as it is ({MEASURES[measure]} "
         f"{made.dropped_db:+.4f} dB). It is dropped, the update changes nothing; take more steps (--steps, --budget)."
     )
+
+
+def _fixed(made: MadeUpdate) -> list[str]:
+    """What was not free although everything was to be; the same of each update of a filter."""
+    names = made.tuned.fixed
+    if not names:
+        return []
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return [
+        f"Not free, since no gradients go to them, and left as they are: {', '.join(names[:_MOST_NAMED])}{more} "
+        "(bounds, fillings, statistics of norms)."
+    ]
 
 
 def _worse(stream: AdaptedStream, measure: Measure) -> list[str]:

@@ -21,8 +21,8 @@ from vvc_nnr.experiments.tables.means import (
     mean_or_none,
 )
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
+from vvc_nnr.filters.adaptation.net_effect import net_percent, rate_slopes
 from vvc_nnr.filters.adaptation.options import Measure
-from vvc_nnr.filters.adaptation.stream import net_percent, rate_slopes
 
 _Tuned: TypeAlias = tuple[str, str, str]
 """Sequence, network, and what its weights are called."""

@@ -1,4 +1,4 @@
-"""How a filter is tuned to a sequence, as a user chooses it."""
+"""How a filter is tuned to a sequence, and how it is run, as a user chooses it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from torch import nn
+
+from vvc_nnr.codec.sei import Placement
 from vvc_nnr.errors import InputError
+from vvc_nnr.filters.inference.choice import BackendChoice, Precision
+from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.networks.layout import Layout
 
 FreePart: TypeAlias = Literal["biases", "gains", "tail", "all"]
 """Biases of all layers; what makes features and output follow the QP; the last layer; everything."""
@@ -84,3 +90,31 @@ class AdaptOptions:
         if self.chroma_weight is not None:
             return self.chroma_weight
         return LUMA_CHROMA_WEIGHT if self.measure == "luma" else YUV_CHROMA_WEIGHT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAs:
+    """How filters are run, in the encoder and then in the decoder.
+
+    Attributes:
+        precision: What they are computed in; int8 gives the same samples on every machine.
+        backend: What computes.
+        n_threads: Threads; None: one per core.
+        at: Where the messages go.
+    """
+
+    precision: Precision = "int8"
+    backend: BackendChoice = "auto"
+    n_threads: int | None = None
+    at: Placement = "once"
+
+    def runner(self, network: nn.Module, layout: Layout | None = None) -> Runner:
+        """A runner of a filter; of a layout, or the one that it declares."""
+        return Runner(
+            network,
+            layout=layout,
+            backend=self.backend,
+            precision=self.precision,
+            n_threads=self.n_threads,
+            tile=DEFAULT_TILE,
+        )

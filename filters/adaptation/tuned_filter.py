@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.errors import InputError, UnsupportedError, VvcNnrError
@@ -43,24 +44,53 @@ class LearningPicture:
         decoded: The same of what the decoder gives.
         qp: What the network is told of it.
         scale: The sample value that counts as 1.
+        seen: Rows and columns of luma that a viewer gets; what lies beyond is padding of odd sides, and does not count.
+            None: all that is in the planes.
     """
 
     original: NDArray[np.uint16]
     decoded: NDArray[np.uint16]
     qp: int
     scale: float
+    seen: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, original: Frame, decoded: Frame, qp: int, layout: Layout) -> LearningPicture:
-        """The picture as a network of a layout sees it; raises UnsupportedError as `planes_of`."""
+        """The picture as a network of a layout sees it.
+
+        Args:
+            original: The picture before coding, of the bit depth and chroma format of the decoded one.
+            decoded: What a decoder gives; it may be larger by what odd sides were padded with.
+            qp: What the network is told of it.
+            layout: How pictures go into it.
+
+        Raises:
+            UnsupportedError: As `planes_of`.
+        """
         scale = layout.scale(decoded.bit_depth)
-        return cls(planes_of(original, layout), planes_of(decoded, layout), qp, scale)
+        as_large = original.padded(decoded.width, decoded.height)
+        seen = original.height, original.width
+        return cls(planes_of(as_large, layout), planes_of(decoded, layout), qp, scale, seen)
 
     def squared_errors(self) -> NDArray[np.float64]:
-        """Mean squared error of luma and, where it is there, of Cb and Cr, samples scaled to 0..1."""
+        """Mean squared error of luma and, where it is there, of Cb and Cr, samples scaled to 0..1, as far as seen."""
         difference = (self.decoded.astype(np.float32) - self.original.astype(np.float32)) / self.scale
-        planes = np.asarray(np.mean(difference**2, axis=(1, 2), dtype=np.float64))
+        counts = self.counting(0, 0, *difference.shape[1:])
+        planes = np.sum(difference**2 * counts, axis=(1, 2), dtype=np.float64) / counts.sum(axis=(1, 2))
         return np.array([planes[:-2].mean(), *planes[-2:]]) if len(planes) > 1 else planes
+
+    def counting(self, top: int, left: int, height: int, width: int) -> NDArray[np.bool_]:
+        """Which samples (C, height, width) of a window of the planes are seen."""
+        found = np.ones((len(self.decoded), height, width), np.bool_)
+        if self.seen is None:
+            return found
+        is_packed = len(self.decoded) > 1
+        step, n_luma = (2, len(self.decoded) - 2) if is_packed else (1, 1)
+        for phase in range(n_luma):
+            y, x = divmod(phase, 2)
+            found[phase] &= (step * np.arange(top, top + height) + y < self.seen[0])[:, None]
+            found[phase] &= step * np.arange(left, left + width) + x < self.seen[1]
+        return found
 
 
 def planes_of(frame: Frame, layout: Layout) -> NDArray[np.uint16]:
@@ -83,6 +113,8 @@ class TunedFilter:
         biases: Names of the biases of all layers.
         gains: Names of what makes features and output follow the QP; of bundled networks.
         radius: How many samples of its planes away an input can reach an output, beyond the layout's overlap.
+        fixed: Names of float tensors that no gradients go to, and that stay as they are: bounds of a clip, what a
+            picture is filled up with, statistics of norms, what is not used at all.
     """
 
     network: nn.Module
@@ -91,6 +123,7 @@ class TunedFilter:
     biases: tuple[str, ...]
     gains: tuple[str, ...]
     radius: int
+    fixed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, network: nn.Module, layout: Layout | None = None) -> TunedFilter:
@@ -116,22 +149,23 @@ class TunedFilter:
         try:
             tuned = differentiable(network, *inputs)
             tail = last_layer(tuned, *inputs)
+            fixed = _without_gradients(tuned, inputs)
         except VvcNnrError:
             raise
         except Exception as error:  # of the user's module
             raise misfit(network, layout, (height, width), said_by(error)) from error
-        names = [name for name, value in tuned.named_parameters() if value.is_floating_point()]
+        names = [name for name, value in tuned.named_parameters() if value.is_floating_point() and name not in fixed]
         if isinstance(network, InLoopNetwork):
             biases = tuple(name for name in names if name.endswith(".bias"))
             gains = tuple(name for name in names if name.startswith("gain.") or name.split(".")[-2] == "shift")
-            return cls(tuned, layout, tail, biases, gains, network.receptive_radius)
+            return cls(tuned, layout, tail, biases, gains, network.receptive_radius, fixed)
         arrays: NamedArrays = {name: value.detach().numpy() for name, value in tuned.named_parameters()}
         roles = graph_roles(network.graph, arrays) if isinstance(network, OnnxNetwork) else module_roles(tuned, arrays)
         biases = tuple(name for name in names if roles[name].role in (Role.BIAS, Role.NORM_SHIFT))
         reach = 0.0 if layout.patch else Runner(network, layout=layout, backend="torch").reach
         if reach == math.inf:
             raise InputError(f"{class_name(network)}: its output depends on the whole picture; it learns on crops")
-        return cls(tuned, layout, tail, biases, (), max(0, int(reach) - layout.overlap))
+        return cls(tuned, layout, tail, biases, (), max(0, int(reach) - layout.overlap), fixed)
 
     def free_tensors(self, free: Sequence[FreePart]) -> list[str]:
         """The names of the tensors that may change, in the network's order.
@@ -139,7 +173,8 @@ class TunedFilter:
         Raises:
             InputError: If a part is unknown, or the network has none of it.
         """
-        every = [name for name, value in self.network.named_parameters() if value.is_floating_point()]
+        named = self.network.named_parameters()
+        every = [name for name, value in named if value.is_floating_point() and name not in self.fixed]
         parts: dict[FreePart, Sequence[str]] = {
             "biases": self.biases,
             "gains": self.gains,
@@ -155,6 +190,20 @@ class TunedFilter:
             raise InputError(f"free: the network has no {missing[0]}; it has {', '.join(has) or 'nothing that learns'}")
         chosen = {name for part in free for name in parts[part]}
         return [name for name in every if name in chosen]
+
+
+def _without_gradients(network: nn.Module, inputs: Sequence[Tensor]) -> tuple[str, ...]:
+    """Names of the float parameters that the output depends on by no operation that gradients go through."""
+    tensors = {
+        name: value.detach().clone().requires_grad_()
+        for name, value in network.named_parameters()
+        if value.is_floating_point()
+    }
+    output = functional_call(network, tensors, tuple(inputs))
+    if not output.requires_grad:
+        return tuple(tensors)
+    found = torch.autograd.grad(output.sum(), list(tensors.values()), allow_unused=True)
+    return tuple(name for name, gradient in zip(tensors, found, strict=True) if gradient is None)
 
 
 def network_inputs(layout: Layout, planes: NDArray[np.float32], qps: Sequence[int]) -> tuple[Tensor, ...]:

@@ -269,7 +269,7 @@ class AdaptationTask:
         """What the network takes of n crops of decoded pictures, the originals, and the weights of their samples.
 
         A crop's border has none, since what lies beyond it changes it; that of a picture has, and is drawn as often as
-        all else.
+        all else. What a viewer does not get has none.
         """
         height, width = self._sides
         margin, n_planes = self._base.layout.overlap, len(self._pictures[0].decoded)
@@ -287,7 +287,8 @@ class AdaptationTask:
                 window = (top - more, left - more, height + 2 * more, width + 2 * more)
                 into[place] = read_extended(ArrayGrid(cast(Any, planes)), window) / picture.scale
             counted = torch.from_numpy(rows[:, None] & columns).float()
-            weights[place] = self._weights[index][:, None, None] * counted / counted.sum()
+            seen = torch.from_numpy(picture.counting(top, left, height, width))
+            weights[place] = self._weights[index][:, None, None] * counted / counted.sum() * seen
         inputs = network_inputs(self._base.layout, decoded, [self._pictures[index].qp for index in chosen])
         return inputs, torch.from_numpy(original), weights
 
@@ -344,12 +345,14 @@ class TunedUpdate:
         n_values: How many values were free.
         n_steps: How many steps they were tuned.
         tuned: The real differences before they were coded, by name.
+        fixed: Names of float tensors that were to be free and stay as they are, since no gradients go to them.
     """
 
     data: bytes
     n_values: int
     n_steps: int
     tuned: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    fixed: tuple[str, ...] = ()
 
 
 def tune(
@@ -433,6 +436,7 @@ def tune(
         sum(math.prod(shape) for shape in shapes.values()),
         n_steps,
         {name: value.cpu().numpy() for name, value in learnt.items()},
+        tuned.fixed if "all" in options.free else (),
     )
 
 

@@ -203,16 +203,20 @@ class Runner:
         tile: Side of the tiles in luma samples, None for whole pictures. Memory grows with the tile and the threads;
             the output is the same up to float rounding.
         device: "cpu", or with torch "cuda" or "auto".
+        output_bit_depth: Bits per sample of the filtered pictures, 8 to 16, at least those of each picture, whose
+            samples are shifted left by the difference: the network's real numbers are rounded to these. None: those of
+            the picture.
 
     Attributes:
         layout: The layout.
         backend: What computes.
         precision: What it computes in.
+        output_bit_depth: Bits per sample of filtered pictures; None: those of the picture.
         remark: Why no faster backend computes, in one line; empty if this is the fastest.
 
     Raises:
         InputError: If no one says the layout, the backend, precision or device is not there or cannot run the network,
-            a weight is NaN or infinite, or the tile is too small.
+            a weight is NaN or infinite, the tile is too small, or the bit depth out of range.
     """
 
     def __init__(
@@ -225,11 +229,15 @@ class Runner:
         n_threads: int | None = None,
         tile: int | None = DEFAULT_TILE,
         device: str = "cpu",
+        output_bit_depth: int | None = None,
     ) -> None:
         check_tile(tile)
+        if output_bit_depth is not None and not 8 <= output_bit_depth <= 16:
+            raise InputError(f"output_bit_depth: {output_bit_depth}; must be 8 to 16")
         check_finite(network, class_name(network))
         self.layout = declared_layout(network, layout)
         self.precision = precision
+        self.output_bit_depth = output_bit_depth
         self._tile = tile
         self._network = network
         self._reach = self.layout.reach
@@ -246,7 +254,7 @@ class Runner:
         return f"{self._compute.description}, {self.precision}"
 
     def filter_frame(self, frame: Frame, qp: int | None = None) -> Frame:
-        """The filtered picture, in the size, depth and chroma format of the input.
+        """The filtered picture, in the size and chroma format of the input, and its depth but for `output_bit_depth`.
 
         Args:
             frame: A decoded picture of 8 to 16 bit, any size; 4:2:0 or 4:0:0 where the layout's planes are packed.
@@ -255,7 +263,8 @@ class Runner:
         Raises:
             UnsupportedError: For a chroma format that the layout does not go with.
             InputError: If the QP is no whole number or out of range, the layout does not fit the network, its weights
-                have changed, or a network that looks at whole pictures would need tiles.
+                have changed, a network that looks at whole pictures would need tiles, or the output is to have fewer
+                bits per sample.
             VvcNnrError: If the network gives NaN or infinity.
         """
         return self._filtered(frame, self._known_qp(qp), self._side_by_side, at_least=self._compute.n_parallel)
@@ -293,15 +302,26 @@ class Runner:
             raise InputError("the network's weights have changed since this Runner was made; make a new one")
 
     def _filtered(self, frame: Frame, qp: int, run_all: _RunAll, at_least: int = 1) -> Frame:
+        depth = self._depth_of(frame)
         if self.layout.planes != "yuv420-packed" or self.layout.keep:
-            return corrected(frame, self._corrections(frame, qp, run_all))
+            return corrected(frame, self._corrections(frame, qp, run_all), depth)
         check_qp(qp)
         self._check_unchanged()
         (grid,) = grids_of(frame, self.layout)
-        out, scale = empty_like(frame), self.layout.scale(frame.bit_depth)
+        out, scale = empty_like(frame, depth), self.layout.scale(frame.bit_depth) * (1 << (depth - frame.bit_depth))
         tiles = self._tiles(frame, grid, at_least)
         run_all(lambda tile: write_samples(self._values(grid, tile, qp), tile, out, scale), tiles)
         return out
+
+    def _depth_of(self, frame: Frame) -> int:
+        """Bits per sample of a picture when it is filtered."""
+        if self.output_bit_depth is None:
+            return frame.bit_depth
+        if self.output_bit_depth < frame.bit_depth:
+            raise InputError(
+                f"output_bit_depth: {self.output_bit_depth}; must be at least the picture's {frame.bit_depth}"
+            )
+        return self.output_bit_depth
 
     def _corrections(self, frame: Frame, qp: int, run_all: _RunAll) -> tuple[Values, ...]:
         check_qp(qp)

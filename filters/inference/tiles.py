@@ -126,9 +126,11 @@ def _spans(size: int, n: int, radius: int) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def empty_like(frame: Frame) -> Frame:
-    """A picture of the same format, to be written."""
-    return Frame(tuple(np.empty_like(plane, order="C") for plane in frame.planes), frame.bit_depth, frame.chroma_format)
+def empty_like(frame: Frame, bit_depth: int | None = None) -> Frame:
+    """A picture of the same format, to be written, or of another bit depth."""
+    depth = frame.bit_depth if bit_depth is None else bit_depth
+    dtype = np.uint8 if depth == 8 else np.uint16
+    return Frame(tuple(np.empty(plane.shape, dtype) for plane in frame.planes), depth, frame.chroma_format)
 
 
 def write_samples(values: NDArray[np.float32], tile: Tile, out: Frame, scale: float, *, portable: bool = False) -> None:

@@ -121,6 +121,11 @@ def _ints(value: Tensor | Sequence[int] | None) -> list[int]:
     return [] if value is None else [int(each) for each in value]
 
 
+def _number(value: Tensor | float) -> float:
+    """A constant that an operator takes as a number, to which no gradient goes."""
+    return float(value.detach() if isinstance(value, Tensor) else value)
+
+
 def _given(inputs: _Inputs, place: int) -> Any:
     return inputs[place] if len(inputs) > place else None
 
@@ -169,7 +174,7 @@ def _pad(inputs: _Inputs, attributes: _Attributes) -> Tensor:
         pads = every
     if mode == "constant":
         value = _given(inputs, 2)
-        filling = float(attributes.get("value", 0.0)) if value is None else float(value)
+        filling = float(attributes.get("value", 0.0)) if value is None else _number(value)
         return functional.pad(inputs[0], _torch_pads(pads), value=filling)
     half = len(pads) // 2
     if any(pads[:2]) or any(pads[half : half + 2]):
@@ -224,13 +229,15 @@ def _space_to_depth(inputs: _Inputs, attributes: _Attributes) -> Tensor:
 
 def _batch_norm(inputs: _Inputs, attributes: _Attributes) -> Tensor:
     picture, scale, shift, mean, variance = inputs[:5]
-    return functional.batch_norm(picture, mean, variance, scale, shift, eps=float(attributes.get("epsilon", 1e-5)))
+    eps = float(attributes.get("epsilon", 1e-5))
+    return functional.batch_norm(picture, mean.detach(), variance.detach(), scale, shift, eps=eps)
 
 
 def _clip(inputs: _Inputs, attributes: _Attributes) -> Tensor:
     low, high = (_given(inputs, place) for place in (1, 2))
     low, high = (attributes.get(name, bound) for name, bound in (("min", low), ("max", high)))
-    return torch.clamp(inputs[0], -math.inf if low is None else float(low), math.inf if high is None else float(high))
+    least, most = (bound if given is None else _number(given) for given, bound in ((low, -math.inf), (high, math.inf)))
+    return torch.clamp(inputs[0], least, most)
 
 
 def _prelu(inputs: _Inputs, attributes: _Attributes) -> Tensor:

@@ -215,14 +215,21 @@ def corrections(frame: Frame, layout: Layout, grids: Sequence[Grid], outputs: Se
     )
 
 
-def corrected(frame: Frame, added: Sequence[Values]) -> Frame:
-    """The picture with corrections added, rounded half to even and clipped to its bit depth."""
-    peak = (1 << frame.bit_depth) - 1
+def corrected(frame: Frame, added: Sequence[Values], bit_depth: int | None = None) -> Frame:
+    """The picture with corrections added, rounded half to even and clipped to a bit depth.
+
+    Args:
+        frame: The picture.
+        added: What is added to each component, in its sample values.
+        bit_depth: That of the result, at least the picture's, whose samples count 2**(difference) each; None: the same.
+    """
+    depth = frame.bit_depth if bit_depth is None else bit_depth
+    peak, step = (1 << depth) - 1, np.float32(1 << (depth - frame.bit_depth))
     planes = (
-        np.rint(plane + values).clip(0, peak).astype(plane.dtype)
+        np.rint((plane + values) * step).clip(0, peak).astype(np.uint8 if depth == 8 else np.uint16)
         for plane, values in zip(frame.planes, added, strict=True)
     )
-    return Frame(tuple(cast(Plane, plane) for plane in planes), frame.bit_depth, frame.chroma_format)
+    return Frame(tuple(cast(Plane, plane) for plane in planes), depth, frame.chroma_format)
 
 
 def network_input(layout: Layout, values: Values, qp: float) -> Values:

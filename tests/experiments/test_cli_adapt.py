@@ -16,12 +16,13 @@ from vvc_nnr.codec.stream_filters import listed_messages
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.compress import compress, decompress
 from vvc_nnr.experiments.cli.main import main
-from vvc_nnr.filters.adaptation import stream as adapted_stream
-from vvc_nnr.filters.adaptation.stream import AdaptedBase
+from vvc_nnr.filters.adaptation import adapt_streams
+from vvc_nnr.filters.adaptation.base_filter import AdaptedBase
 from vvc_nnr.filters.adaptation.tuning import TunedUpdate, coded_levels
 from vvc_nnr.filters.bundled import name_by_hash, network_path
 from vvc_nnr.sequences.frame import Frame
-from vvc_nnr.sequences.y4m import Y4mWriter
+from vvc_nnr.sequences.metrics import frame_psnr_db
+from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
 onnx = pytest.importorskip("onnx")
 
@@ -129,7 +130,7 @@ def test_what_is_learnt_and_worse_than_the_filter_is_dropped_and_said(folder, tm
         levels = {"tail.bias": np.full(arrays["tail.bias"].shape, 40, np.int32)}
         return TunedUpdate(coded_levels(arrays, levels, {"tail.bias": 0}), 6, 10)
 
-    monkeypatch.setattr(adapted_stream, "tune", harmful)
+    monkeypatch.setattr(adapt_streams, "tune", harmful)
     inputs = [folder / "a_27.266", folder / "a_37.266"]
     files = [tmp_path / f"u_{number}.nnc" for number in range(2 if updates == "each" else 1)]
     words = [*inputs, *(word for path in files for word in ("-o", path)), "--updates", updates, "--pictures", "100000"]
@@ -161,17 +162,17 @@ def test_a_folder_of_other_updates_is_refused_and_kept(folder, tmp_path, capsys)
 
 def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, capsys, monkeypatch):
     words = [folder / "a_37.266", "-o", tmp_path / "b.266", "-o", tmp_path / "u.nnc", "--pictures", "100000"]
-    tune = adapted_stream.tune
+    tune = adapt_streams.tune
 
     def cut_off(*arguments):
         tune(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(adapted_stream, "tune", cut_off)
+    monkeypatch.setattr(adapt_streams, "tune", cut_off)
     options = ["--original", folder / "in.y4m", "--model", "inloop-vlop", *TUNING]
     assert main([str(word) for word in ("adapt", *words, *options)]) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["b.266.adapting"]
-    monkeypatch.setattr(adapted_stream, "tune", tune)
+    monkeypatch.setattr(adapt_streams, "tune", tune)
     adapted(capsys, folder, *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.266", "u.nnc"]
 
@@ -359,3 +360,49 @@ def test_pictures_without_chroma_are_adapted_to(tmp_path, capsys, real_pictures)
     (stream,) = found["streams"]
     assert len(stream["psnr_db"]["update"]) == 1
     assert np.isfinite(stream["psnr_db"]["update"][0])
+
+
+def test_of_odd_sides_what_a_viewer_gets_is_measured(tmp_path, capsys, real_pictures):
+    """They are coded as even ones; a decoder filters those, and what they were padded with is cut off behind it."""
+    frames = real_pictures(3, 63, 47)
+    with Y4mWriter(tmp_path / "in.y4m", frames[0].format(30)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert main(["encode", str(tmp_path / "in.y4m"), "--qp", "37", "-o", str(tmp_path / "a.266")]) == 0
+    found = adapted(capsys, tmp_path, tmp_path / "a.266", "-o", tmp_path / "b.266", "--pictures", "1000000")
+    (stream,) = found["streams"]
+    assert (found["shown_size"], stream["sent"]) == ([63, 47], "update")
+    filtered = ["filter", str(tmp_path / "b.266"), "--threads", "1", "--json", "-o"]
+    more = {"whole.y4m": [], "shown.y4m": ["--size", "63x47", "--original", str(tmp_path / "in.y4m")]}
+    said = {}
+    for name, words in more.items():
+        assert main([*filtered, str(tmp_path / name), *words]) == 0
+        said[name] = json.loads(capsys.readouterr().out)
+        assert said[name]["output_md5"] == stream["output_md5"]
+    whole, shown = ([*read_y4m(tmp_path / name)] for name in more)
+    assert [frame.cropped(63, 47).tobytes() for frame in whole] == [frame.tobytes() for frame in shown]
+    assert (whole[0].width, whole[0].height, shown[0].width, shown[0].height) == (64, 48, 63, 47)
+    psnrs_db = [frame_psnr_db(a.to_bit_depth(10), b).y for a, b in zip(frames, shown, strict=True)]
+    assert stream["psnr_db"]["update"][0] == pytest.approx(np.mean(psnrs_db))
+    assert said["shown.y4m"]["after"]["psnr_y_db"] == pytest.approx(np.mean(psnrs_db))
+    assert said["shown.y4m"]["before"]["psnr_y_db"] == pytest.approx(stream["psnr_db"]["nothing"][0])
+
+
+def test_pictures_too_small_for_ssim_are_adapted_to_and_scored(tmp_path, capsys, real_pictures):
+    """Their PSNR can be measured, and the SSIM of luma; that of chroma of 8x8 cannot, which is said."""
+    frames = real_pictures(2, 16, 16)
+    with Y4mWriter(tmp_path / "in.y4m", frames[0].format(30)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert main(["encode", str(tmp_path / "in.y4m"), "--qp", "37", "-o", str(tmp_path / "a.266")]) == 0
+    found = adapted(capsys, tmp_path, tmp_path / "a.266", "-o", tmp_path / "b.266", "--pictures", "1000000")
+    (stream,) = found["streams"]
+    assert stream["psnr_db"]["update"][0] > stream["psnr_db"]["nothing"][0]
+    command = ["filter", str(tmp_path / "b.266"), "-o", str(tmp_path / "f.y4m"), "--original", str(tmp_path / "in.y4m")]
+    assert main(command) == 0
+    assert "SSIM '-': the plane is not there, or smaller than 11 samples either way." in capsys.readouterr().out
+    assert main(["score", str(tmp_path / "in.y4m"), str(tmp_path / "f.y4m"), "--json"]) == 0
+    (scores,) = json.loads(capsys.readouterr().out)["decoded"]
+    assert scores["psnr_y_db"] == pytest.approx(stream["psnr_db"]["update"][0])
+    assert scores["ssim_y"] > 0.5
+    assert scores["ssim_cb"] is scores["ssim_cr"] is None

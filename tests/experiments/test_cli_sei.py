@@ -30,6 +30,7 @@ from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.zoo import load_inloop_filter, network_of_nnc, network_tensors
 from vvc_nnr.network_file import read_arrays
 from vvc_nnr.sequences.images import rgb_to_frame
+from vvc_nnr.sequences.source import open_source
 from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
 STREAMS = Path(os.environ.get("VVC_NNR_DATA", "../shared/data"), "streams")
@@ -475,3 +476,52 @@ def test_decisions_are_of_vvc_streams(refused: Callable[..., str], tmp_path: Pat
     (tmp_path / "d.bin").write_bytes(b"none")
     inserted = ("--network", NETWORK, "--decisions", tmp_path / "d.bin", "-o", tmp_path / "no.265")
     assert "--decisions are held against the headers of a VVC stream" in refused("sei", "insert", hevc, *inserted)
+
+
+@pytest.mark.parametrize("suffix", [".y4m", ".yuv"])
+def test_the_output_may_have_more_bits_per_sample(
+    run: Run, refused: Run, folder: Path, tmp_path: Path, suffix: str
+) -> None:
+    """PSNR is of what is written, at its depth; what the stream says of pictures of its own depth is not used."""
+    a, own, out = folder / "a.266", tmp_path / "own.266", tmp_path / f"out_96x64_30fps_12bit_420{suffix}"
+    original = ("--original", folder / "in.y4m")
+    plain = json.loads(run("filter", a, "--model", NETWORK, "--precision", "int8", "-o", tmp_path / "p.y4m", "--json"))
+    run(
+        "sei",
+        "insert",
+        a,
+        "--network",
+        NETWORK,
+        "--precision",
+        "int8",
+        "--filtered-md5",
+        plain["output_md5"],
+        "-o",
+        own,
+    )
+    said = run("filter", own, "-o", out, "--output-bit-depth", "12", *original)
+    assert "MD5 of the pictures of filter" in said
+    assert "PSNR peak: 1020 at 10 bit before, 4080 at 12 bit after" in said
+    found = json.loads(run("filter", own, "-o", out, "--output-bit-depth", "12", *original, "--json"))
+    scored = json.loads(run("score", folder / "in.y4m", out, "--json"))["decoded"][0]
+    assert found["bit_depth"] == 12
+    assert scored["psnr_y_db"] == pytest.approx(found["after"]["psnr_y_db"])
+    wide, narrow = open_source(out), open_source(tmp_path / "p.y4m")
+    for more, less in zip(wide.frames(), narrow.frames(), strict=True):
+        assert more.bit_depth == 12
+        for a_plane, b_plane in zip(more.planes, less.planes, strict=True):
+            assert np.abs(a_plane.astype(int) - 4 * b_plane.astype(int)).max() <= 2
+            assert (a_plane % 4).any()
+    made = ("--decisions-out", tmp_path / "d.bin", *original)
+    no = ("-o", tmp_path / "no.y4m")
+    for words, message in (
+        (("--output-bit-depth", "8"), "a.266: --output-bit-depth 8: must be at least the 10 bit of its pictures"),
+        (("--output-bit-depth", "12", *made), "decisions are of pictures of the input's bit depth"),
+        (("--output-bit-depth", "17"), "--output-bit-depth"),
+    ):
+        assert message in refused("filter", a, "--model", NETWORK, *words, *no)
+    run("filter", a, "--model", NETWORK, *made, "-o", tmp_path / "m.y4m")
+    run("sei", "insert", a, "--network", NETWORK, "--decisions", tmp_path / "d.bin", "-o", tmp_path / "d.266")
+    said = refused("filter", tmp_path / "d.266", "--output-bit-depth", "12", *no)
+    assert "carries decisions of filter" in said
+    assert not (tmp_path / "no.y4m").exists()

@@ -29,7 +29,9 @@ from vvc_nnr.experiments.runs import adaptation_units
 from vvc_nnr.experiments.runs.tool_by_tool import plan_tool_by_tool, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.stored import load
-from vvc_nnr.filters.adaptation.stream import AdaptedBase, RunAs, adapt_streams
+from vvc_nnr.filters.adaptation.adapt_streams import adapt_streams
+from vvc_nnr.filters.adaptation.base_filter import AdaptedBase
+from vvc_nnr.filters.adaptation.options import RunAs
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.in_stream import strength_qps
 from vvc_nnr.filters.inference.runner import Runner

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from vvc_nnr.experiments.tables.adaptation_table import adaptation_bd_rates, adaptation_table
-from vvc_nnr.filters.adaptation.stream import Adaptation, AdaptedStream, MadeUpdate, MeasuredPictures
+from vvc_nnr.filters.adaptation.measured_pictures import MeasuredPictures
+from vvc_nnr.filters.adaptation.results import Adaptation, AdaptedStream, MadeUpdate
 from vvc_nnr.filters.adaptation.tuning import TunedUpdate
 
 
@@ -51,3 +52,14 @@ def test_a_stream_that_an_update_of_all_harms_is_named() -> None:
     notes = adaptation_table(Adaptation((made,), streams, "torch", 0, "luma")).notes
     (warning,) = (note for note in notes if "WARNING" in note)
     assert "worse with the update than with the filter as it is (luma -0.0300 dB)" in warning
+
+
+def test_what_was_not_free_is_said_once() -> None:
+    streams = (stream(10_000, 30), stream(20_000, 35))
+    made = [MadeUpdate(TunedUpdate(b"", 0, 0, fixed=("low", "high")), 0.0, (place,)) for place in range(2)]
+    notes = adaptation_table(Adaptation(tuple(made), streams, "torch", 0, "luma")).notes
+    (said,) = (note for note in notes if "Not free" in note)
+    assert "left as they are: low, high (bounds" in said
+    assert not any(
+        "Not free" in note for note in adaptation_table(Adaptation((streams[0].made,), streams, "x", 0, "luma")).notes
+    )

@@ -14,18 +14,11 @@ import torch
 from vvc_nnr.coding.update import apply_update
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.adaptation import tuning as adaptation
-from vvc_nnr.filters.adaptation.options import AdaptOptions
-from vvc_nnr.filters.adaptation.stream import (
-    DB_PER_LOSS,
-    MadeUpdate,
-    MeasuredPictures,
-    RunAs,
-    _with_best,
-    adapt_streams,
-    loss_per_bit,
-    net_percent,
-    rate_slopes,
-)
+from vvc_nnr.filters.adaptation.adapt_streams import adapt_streams
+from vvc_nnr.filters.adaptation.measured_pictures import MeasuredPictures
+from vvc_nnr.filters.adaptation.net_effect import DB_PER_LOSS, loss_per_bit, net_percent, rate_slopes
+from vvc_nnr.filters.adaptation.options import AdaptOptions, RunAs
+from vvc_nnr.filters.adaptation.results import MadeUpdate, with_best
 from vvc_nnr.filters.adaptation.tuned_filter import CROP, LearningPicture, TunedFilter
 from vvc_nnr.filters.adaptation.tuning import (
     AdaptationTask,
@@ -41,6 +34,7 @@ from vvc_nnr.filters.networks.in_loop import InLoopFilter, LadderFilter
 from vvc_nnr.filters.networks.layout import parse_layout
 from vvc_nnr.filters.networks.planes import pack
 from vvc_nnr.filters.zoo import network_tensors
+from vvc_nnr.sequences.frame import Frame
 
 TAIL = ("tail.weight", "tail.bias")
 OPTIONS = AdaptOptions(n_steps=20, batch_size=4, chroma_weight=0.1)
@@ -128,6 +122,33 @@ def test_a_filter_that_changes_nothing_has_loss_one(pictures):
     for picture in pictures:
         errors = ((picture.decoded / 1023.0 - picture.original / 1023.0) ** 2).mean(axis=(1, 2))
         assert float((plane_weights(picture, 0.1).double() * torch.from_numpy(errors)).sum()) == pytest.approx(1)
+
+
+def test_what_odd_sides_were_padded_with_does_not_count(network, real_pictures):
+    """Of 63x47 that were coded as 64x48 the last column and row of luma."""
+    rng = np.random.default_rng(0)
+    (whole,) = real_pictures(1, 64, 48, bit_depth=10)
+    decoded = Frame(
+        tuple(np.clip(p + rng.normal(-4, 3, p.shape), 0, 1023).astype(np.uint16) for p in whole.planes), 10, "420"
+    )
+    picture = LearningPicture.of(whole.cropped(63, 47), decoded, 37, network_layout := TunedFilter.of(network).layout)
+    assert picture.seen == (47, 63)
+    counts = picture.counting(0, 0, 24, 32)
+    assert counts.sum(axis=(1, 2)).tolist() == [24 * 32, 24 * 31, 23 * 32, 23 * 31, 24 * 32, 24 * 32]
+    assert not counts[1, :, -1].any()
+    assert np.array_equal(picture.counting(20, 30, 4, 2), counts[:, 20:, 30:])
+    errors = [
+        float(np.mean(((a.astype(float) - b) / 1023) ** 2))
+        for a, b in zip(whole.cropped(63, 47).planes, decoded.cropped(63, 47).planes, strict=True)
+    ]
+    assert picture.squared_errors() == pytest.approx(errors, rel=1e-2)  # a mean of four phases of nearly as many
+    other = replace(picture, original=np.where(counts, picture.original, 0).astype(np.uint16))
+    losses = [mean_loss(a_task(network, [each], TAIL)[0]) for each in (picture, other, replace(picture, seen=None))]
+    assert losses[0] == losses[1] != losses[2]
+    luma = replace(network_layout, planes="y")
+    assert LearningPicture.of(whole.cropped(63, 47), decoded, 37, luma).counting(46, 62, 2, 2).tolist() == [
+        [[True, False], [False, False]]
+    ]
 
 
 def test_harm_is_the_curvature_of_the_loss(network, pictures):
@@ -443,7 +464,7 @@ def test_what_decides_is_luma_or_yuv():
     data = {"nothing": bytes(1000), "base": bytes(1010), "update": bytes(1020)}
     stream = SimpleNamespace(data=bytes(1000), output_order=[0])
     made = (stream, (before, before, after), data, 0.2, 1)
-    sent = [_with_best(*made, each, MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))).sent for each in ("luma", "yuv")]
+    sent = [with_best(*made, each, MadeUpdate(TunedUpdate(b"", 0, 0), 0.0, (0,))).sent for each in ("luma", "yuv")]
     assert sent == ["nothing", "update"]
 
 

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.filters.inference.choice import missing_for
@@ -96,3 +97,26 @@ def test_the_description_names_backend_version_and_precision(filter_network, pre
     assert runner.description.startswith("torch 2.")
     assert runner.description.endswith(f"on cpu, {precision}")
     assert runner.backend == "torch"
+
+
+@pytest.mark.parametrize("layout", [None, "planes=y,output=residual"])
+def test_what_the_network_gives_is_rounded_to_more_bits(filter_network, random_frame, layout):
+    """By the same real numbers: to 12 bit they are off by an eighth of a step of 10 bit at most."""
+    network = filter_network() if layout is None else torch.nn.Conv2d(1, 1, 3, padding=1)
+    if layout is not None:
+        torch.nn.init.normal_(network.weight, std=0.01)
+    frame = random_frame(22, 17, bit_depth=10)
+    narrow, wide, widest = (
+        Runner(network, layout=layout, backend="torch", output_bit_depth=depth) for depth in (None, 12, 16)
+    )
+    added = narrow.corrections(frame, 32)
+    for runner, step in ((narrow, 1), (wide, 4), (widest, 64)):
+        filtered = runner.filter_frame(frame, 32)
+        assert filtered.bit_depth == 10 + step.bit_length() - 1
+        for plane, values, got in zip(frame.planes, added, filtered.planes, strict=True):
+            exact = np.clip((plane + values.astype(np.float64)) * step, 0, 1024 * step - 1)
+            assert np.abs(got - exact).max() <= 0.5 + 0.01 * step**0.5
+    with pytest.raises(InputError, match="output_bit_depth: 8; must be at least the picture's 10"):
+        Runner(network, layout=layout, backend="torch", output_bit_depth=8).filter_frame(frame, 32)
+    with pytest.raises(InputError, match="output_bit_depth: 17; must be 8 to 16"):
+        Runner(network, layout=layout, backend="torch", output_bit_depth=17)
