@@ -31,7 +31,7 @@ from reference_values import NEXT_STATE, level_of
 import vvc_nnr
 from vvc_nnr.bitstream.data_unit import DEFAULT_UNARY_LENGTH_MINUS1, DataUnit, ParameterTypes, PayloadType
 from vvc_nnr.bitstream.graph import PackedGraph
-from vvc_nnr.bitstream.manifest import Manifest, RawPart, Tie, write_manifest
+from vvc_nnr.bitstream.manifest import Manifest, RawPart, TieEntry, write_manifest
 from vvc_nnr.bitstream.number_formats import NUMBER_FORMATS
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.qp import step_size
@@ -160,7 +160,7 @@ def test_steps() -> None:
 
 def test_manifest() -> None:
     keys = [row[0].strip("`") for row in rows("12 Manifest", "key")]
-    graph, raw, ties = PackedGraph("lzma", 9), (RawPart(0, "split", 8),), (Tie(3, "b", "a"),)
+    graph, raw, ties = PackedGraph("lzma", 9), (RawPart(0, "split", 8),), (TieEntry(3, "b", "a"),)
     full = Manifest({0: "float16"}, {1: ()}, frozenset({2}), "ab", {"architecture": "x"}, ties, graph, raw)
     assert list(json.loads(write_manifest(full)[0][:-1])) == keys
     shown = json.loads(blocks("12 Manifest")[0])

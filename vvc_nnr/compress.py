@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vvc_nnr.bitstream.graph import Graph
-from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import Array, NamedArrays, numpy_values
 from vvc_nnr.bitstream.stream import Buffer, read_stream
+from vvc_nnr.bitstream.ties import with_ties
 from vvc_nnr.coding.coded_network import warn_of
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import compress_arrays

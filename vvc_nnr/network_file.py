@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import (
     Array,
     FloatBits,
@@ -24,6 +23,7 @@ from vvc_nnr.bitstream.number_formats import (
     shape_of,
 )
 from vvc_nnr.bitstream.stream import Buffer, read_stream
+from vvc_nnr.bitstream.ties import with_ties
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
 from vvc_nnr.files import HEAD_BYTES, check_no_pointer, is_stream, naming, open_input, read_bytes

@@ -117,3 +117,16 @@ def test_a_graph_in_the_manifest_is_passed_over(peer: Peer) -> None:
     graph = bytes(np.random.default_rng(1).integers(0, 256, 5000, dtype=np.uint8))
     data = compress_arrays(arrays, CompressOptions(), graph=Graph(graph, "manifest"))
     assert np.array_equal(peer.decompress(data)[0]["w"], decompress(data)["w"])
+
+
+@pytest.mark.parametrize("is_lossless", [False, True])
+def test_copies_are_given_under_their_first_name(peer: Peer, is_lossless: bool) -> None:
+    one = np.random.default_rng(5).laplace(0, 0.02, (48, 40)).astype(np.float32)
+    state = {"a": one, "b": one[::-1].copy(), "c": one.copy(), "ü": one.copy()}
+    data = compress(state, lossless=is_lossless)
+    ours, (theirs, _) = decompress(data), peer.decompress(data)
+    assert list(ours) == list(state)
+    assert {"a", "b"} <= set(theirs)
+    assert not {"c", "ü"} & set(theirs)
+    if not is_lossless:
+        assert np.array_equal(theirs["a"], ours["c"])

@@ -6,7 +6,8 @@ It is text in the topology unit, whose content other decoders pass over: compact
 
     vvc_nnr   what the data units do not say of the tensors, in their order
     metadata  what the sender says of the network, texts by name
-    tied      tensors that are not coded since another one is the same: place among all, name, name of the coded one
+    tied      tensors that are not coded since another one is the same: place among all, name, name of the coded one; of
+              copies, which are no longer the same when one is changed, its place among the coded ones
     graph     how an ONNX model without its tensors was made shorter ("deflate", "lzma"), and its bytes; it stands in
               front of the manifest
     base      SHA-256 of the state that an update is for, its first 32 digits
@@ -51,68 +52,26 @@ from typing import Any, Literal, get_args
 
 from vvc_nnr.bitstream.data_unit_syntax import MAX_N_DIMENSIONS
 from vvc_nnr.bitstream.graph import PackedGraph
-from vvc_nnr.bitstream.number_formats import (
-    BITS_OF,
-    BITS_SUFFIX,
-    NUMBER_FORMATS,
-    VALUES_SUFFIX,
-    Array,
-    FloatBits,
-    NamedArrays,
-    plain_array,
-)
+from vvc_nnr.bitstream.number_formats import BITS_OF, BITS_SUFFIX, NUMBER_FORMATS, VALUES_SUFFIX
 from vvc_nnr.bitstream.packing import Packing
 from vvc_nnr.errors import BitstreamError, UnsupportedError, shown
 from vvc_nnr.json_text import parse_json
 
 
 @dataclass(frozen=True, slots=True)
-class Tie:
-    """A tensor that another one stands for.
+class TieEntry:
+    """What the manifest says of a tensor that another one stands for.
 
     Args:
         place: Where it comes among all tensors, from 0.
         name: Its name.
-        source: The name of the tensor that is coded.
+        source: The name of the tensor that is the same; of a copy, which has memory of its own, the place of the tensor
+            that is coded among those that are.
     """
 
     place: int
     name: str
-    source: str
-
-
-def find_ties(arrays: NamedArrays) -> tuple[Tie, ...]:
-    """The tensors that share memory, shape and number format with an earlier one, in order."""
-    first: dict[object, str] = {}
-    ties: list[Tie] = []
-    for place, (name, array) in enumerate(arrays.items()):
-        plain = plain_array(array)
-        if not plain.size:
-            continue
-        kind = array.number_format if isinstance(array, FloatBits) else None
-        key = (plain.__array_interface__["data"][0], plain.shape, plain.strides, plain.dtype, kind)
-        source = first.setdefault(key, name)
-        if source != name:
-            ties.append(Tie(place, name, source))
-    return tuple(ties)
-
-
-def with_ties(arrays: Mapping[str, Array], ties: tuple[Tie, ...]) -> dict[str, Array]:
-    """All tensors in their order, tied ones among them.
-
-    Raises:
-        BitstreamError: If a tie has no source, or a name or place that another tensor has.
-    """
-    if not ties:
-        return dict(arrays)
-    order = list(arrays.items())
-    for tie in ties:
-        if tie.source not in arrays or tie.name in arrays or tie.place > len(order):
-            raise BitstreamError(f"tensor {tie.name!r} cannot be tied to {tie.source!r}", field="the manifest")
-        order.insert(tie.place, (tie.name, arrays[tie.source]))
-    if len(dict(order)) != len(order):
-        raise BitstreamError("two tensors have one name", field="the manifest")
-    return dict(order)
+    source: str | int
 
 
 OLD_VERSIONS = (1, 2, 3)
@@ -200,7 +159,7 @@ class Manifest:
     wide: frozenset[int] = frozenset()
     base: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    ties: tuple[Tie, ...] = ()
+    ties: tuple[TieEntry, ...] = ()
     graph: PackedGraph | None = None
     raw: tuple[RawPart, ...] = ()
     old_graph: str = ""
@@ -234,8 +193,8 @@ def write_manifest(manifest: Manifest, *, is_short: bool = False) -> tuple[bytes
         content["graph"] = [manifest.graph.packing, manifest.graph.n_bytes]
     if manifest.base:
         content["base"] = manifest.base
-    text = json.dumps(content | {"#": "0" * n_digits}, separators=(",", ":"))
-    return text.encode() + b"\0", len(text) - len(_END) + 1 - n_digits, n_digits
+    text = json.dumps(content | {"#": "0" * n_digits}, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b"\0", len(text) - len(_END) + 1 - n_digits, n_digits
 
 
 def _items(manifest: Manifest) -> str:
@@ -430,17 +389,17 @@ def _raw_part(entry: list[Any]) -> RawPart:
     return RawPart(_count(place), kind, _count(n_bytes))
 
 
-def _tie(entry: list[Any]) -> Tie:
+def _tie(entry: list[Any]) -> TieEntry:
     """A tie from its JSON.
 
     Raises:
         TypeError, ValueError: If it is none.
     """
     place, name, source = entry
-    if not isinstance(name, str) or not isinstance(source, str):
+    if not isinstance(name, str):
         raise ValueError
     name.encode()
-    return Tie(_count(place), name, source)
+    return TieEntry(_count(place), name, source if isinstance(source, str) else _count(source))
 
 
 def _count(value: Any) -> int:

@@ -22,7 +22,7 @@ from vvc_nnr.bitstream.graph import (
 from vvc_nnr.bitstream.manifest import (
     Manifest,
     RawKind,
-    Tie,
+    TieEntry,
     checksum,
     fits_coded,
     is_manifest,
@@ -40,6 +40,7 @@ from vvc_nnr.bitstream.number_formats import (
     itemsize_of_format,
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet, ParameterSets
+from vvc_nnr.bitstream.ties import Tie
 from vvc_nnr.bitstream.units import (
     OpaqueUnit,
     PlacedUnit,
@@ -125,8 +126,11 @@ class Stream:
     def formats(self) -> dict[str, str]:
         """Name to number format of the tensors, tied ones too, where the stream says it."""
         told = {tensor.name: tensor.number_format for tensor in self.tensors if tensor.number_format is not None}
-        own = {name: number_format.split()[0] for name, number_format in told.items()}
-        return own | {tie.name: own[tie.source] for tie in self.ties if tie.source in own}
+        found = {name: number_format.split()[0] for name, number_format in told.items()}
+        for tie in self.ties:
+            if tie.source in found:
+                found[tie.name] = found[tie.source]
+        return found
 
     @property
     def graph(self) -> bytes | None:
@@ -150,7 +154,28 @@ class Stream:
     @property
     def ties(self) -> tuple[Tie, ...]:
         """Tensors that are not coded since another one stands for them."""
-        return self.manifest.ties if self.manifest else ()
+        return tuple(_tie(entry, self.tensors) for entry in self.manifest.ties) if self.manifest else ()
+
+    @property
+    def n_elements(self) -> int:
+        """Values of all tensors, copies among them."""
+        sizes = {tensor.name: tensor.n_elements for tensor in self.tensors}
+        copied = sum(sizes[tie.source] for tie in self.ties if tie.is_copy)
+        return sum(sizes.values()) + copied
+
+
+def _tie(entry: TieEntry, tensors: Sequence[CodedTensor]) -> Tie:
+    """A tie from what the manifest says of it.
+
+    Raises:
+        BitstreamError: If it is a copy of no tensor of the stream.
+    """
+    if isinstance(entry.source, str):
+        return Tie(entry.place, entry.name, entry.source)
+    if entry.source >= len(tensors):
+        message = f"tensor {entry.name!r} is a copy of tensor {entry.source}, of {len(tensors)}"
+        raise BitstreamError(message, field="the manifest")
+    return Tie(entry.place, entry.name, tensors[entry.source].name, is_copy=True)
 
 
 def _before_manifest(unit: TopologyUnit) -> bytes:

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vvc_nnr.bitstream.data_unit import DataUnit, PayloadType
-from vvc_nnr.bitstream.manifest import Tie, find_ties, with_ties
 from vvc_nnr.bitstream.number_formats import (
     NamedArrays,
     as_float32,
@@ -38,6 +37,7 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.bitstream.ties import Tie, copies_of, find_ties, with_copies, with_ties
 from vvc_nnr.calibrate.allocation import (
     AllocatedTensor,
     CalibratedNetwork,
@@ -74,7 +74,7 @@ from vvc_nnr.calibrate.moments import (
     put_phase_matrix,
 )
 from vvc_nnr.coding.decoder import decode_network
-from vvc_nnr.coding.encoder import code_network, tensor_rules, write_network
+from vvc_nnr.coding.encoder import code_network, rules_with_copies, tensor_rules, write_network
 from vvc_nnr.coding.inspection import inspect_stream
 from vvc_nnr.coding.local_scaling import coded_scaling, encode_scaled, scaling_bits
 from vvc_nnr.coding.own_steps import OwnSteps, follows_spread, measured_spreads, steps_at
@@ -133,6 +133,10 @@ def prepare(
         for layer in find_layers(original, calibration.run, calibration.fitted[0].inputs)
         if layer.weight_name not in options.qp_per_tensor and _may_lose(layer.weight_name, arrays)
     ]
+    ties = with_copies(arrays, find_ties(arrays), options.qp_per_tensor)
+    copies = copies_of(ties)
+    apart = _plain_copies(original, layers, copies)
+    layers = [layer for layer in layers if layer.weight_name not in apart]
     if not layers:
         raise InputError(
             "calibration: the network has no fully connected, convolutional, recurrent or attention layer to calibrate"
@@ -140,6 +144,7 @@ def prepare(
     samples = [sample.inputs for sample in calibration.fitted]
     generator = torch.Generator().manual_seed(seed)
     gradients = output_moments(original, layers, samples, weights, calibration.run, generator)
+    gradients = _with_copies(gradients, layers, copies)
     felt = [layer for layer in layers if np.trace(np.atleast_2d(gradients[layer.name])) > 0]
     if not felt:
         raise InputError(
@@ -150,8 +155,7 @@ def prepare(
         names = [shown(layer.name, 60) for layer in layers if layer not in felt]
         _log.info("calibration: coded finely, since no gradient of the output reaches them: %s", ", ".join(names))
     roles = module_roles(model, arrays)
-    rules = tensor_rules(roles, arrays, replace(options, qp_by_size=False))
-    ties = find_ties(arrays)
+    rules = rules_with_copies(tensor_rules(roles, arrays, replace(options, qp_by_size=False)), copies)
     return CalibratedCoder(
         original, arrays, roles, ties, rules, calibration, meter, felt, gradients, options, metadata, seed
     )
@@ -160,6 +164,31 @@ def prepare(
 def _may_lose(name: str, arrays: NamedArrays) -> bool:
     """Whether a weight is not exact for its number format; one that is not in the state is for others to refuse."""
     return name not in arrays or may_lose(number_format_of(name, arrays[name]))
+
+
+def _plain_copies(
+    model: nn.Module, layers: Sequence[MatrixLayer], copies: Mapping[str, tuple[str, ...]]
+) -> frozenset[str]:
+    """Weights that are not calibrated, as those that layers share are not: copies that no layer of their kind has."""
+    is_transposed = {layer.weight_name: isinstance(layer.module(model), TransposedModule) for layer in layers}
+    found: set[str] = set()
+    for name, others in copies.items():
+        if len({is_transposed.get(each) for each in (name, *others)}) > 1:
+            found.update((name, *others))
+    return frozenset(found)
+
+
+def _with_copies(
+    gradients: Mapping[str, NDArray[np.float64]], layers: Sequence[MatrixLayer], copies: Mapping[str, tuple[str, ...]]
+) -> dict[str, NDArray[np.float64]]:
+    """What errors of outputs cost, where one error is in all layers of a weight and its copies."""
+    by_weight = {layer.weight_name: layer.name for layer in layers}
+    found = dict(gradients)
+    for name, others in copies.items():
+        own = [by_weight[each] for each in (name, *others) if each in by_weight]
+        if own and len({gradients[each].shape for each in own}) == 1:
+            found |= dict.fromkeys(own, np.sum([gradients[each] for each in own], axis=0))
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -241,6 +270,7 @@ class CalibratedCoder:
         changed = copied_module(self.original)
         samples, run = [sample.inputs for sample in self.calibration.fitted], self.calibration.run
         generator = torch.Generator().manual_seed(self.seed)
+        sources = {tie.name: tie.source for tie in self.ties if tie.is_copy}
         coded: dict[str, AllocatedTensor] = {}
         biases: dict[str, tuple[NDArray[np.float32], int]] = {}
         with (
@@ -250,11 +280,12 @@ class CalibratedCoder:
             passes = BothPasses(before, after, len(samples), generator)
             for layer in self.layers:
                 module = layer.module(changed)
-                levels = self._code_layer(layer, passes, lambda_rd)
+                weight_name = sources.get(layer.weight_name, layer.weight_name)
+                levels = self._code_layer(layer, passes, lambda_rd, coded.get(weight_name))
                 if levels is None:
                     continue
                 allocated, bias = levels
-                coded[layer.weight_name] = allocated
+                coded[weight_name] = allocated
                 with torch.no_grad():
                     module.weight.copy_(torch.from_numpy(allocated.rounded.values).reshape(module.weight.shape))
                     if bias is not None and module.bias is not None:
@@ -299,43 +330,62 @@ class CalibratedCoder:
             data, loss.db, n_held_out, n_original, tensors, 1, lambda_rd, reference_mse, method, codec=loss.codec
         )
 
-    def _code_layer(self, layer: MatrixLayer, passes: BothPasses, lambda_rd: float) -> _Levels | None:
-        """Levels of a weight and the bias that goes with them; None if no pass comes to the layer."""
+    def _code_layer(
+        self, layer: MatrixLayer, passes: BothPasses, lambda_rd: float, known: AllocatedTensor | None
+    ) -> _Levels | None:
+        """Levels of a weight and the bias that goes with them; None if no pass comes to the layer.
+
+        Those of a copy are known, and only its bias is to be chosen.
+        """
         module = layer.module(self.original)
         if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):
             phases = phase_moments(layer, module, passes)
-            return None if phases is None else self._code_transposed(layer, module, phases, lambda_rd)
+            return None if phases is None else self._code_transposed(layer, module, phases, lambda_rd, known)
         moments = input_moments(layer, module, passes)
-        return None if moments is None else self._code_direct(layer, module, moments, lambda_rd)
+        return None if moments is None else self._code_direct(layer, module, moments, lambda_rd, known)
 
     def _code_direct(
-        self, layer: MatrixLayer, module: DirectModule, moments: InputMoments, lambda_rd: float
+        self,
+        layer: MatrixLayer,
+        module: DirectModule,
+        moments: InputMoments,
+        lambda_rd: float,
+        known: AllocatedTensor | None,
     ) -> _Levels:
         weights = used_weight(module, module.weight.detach()).double().reshape(module.weight.shape[0], -1).numpy()
-        seen = moments if self._has_free_bias(layer) else moments.about_zero()
-        columns = damped(seen.columns)
-        target = shifted_target(weights, columns, seen.crossed + (columns - seen.columns))
-        rows = damped_rows(self.gradients[layer.name])
-        allocated = self._allocate(layer, target, lambda_rd, columns, rows)
+        allocated = known
+        if allocated is None:
+            seen = moments if self._has_free_bias(layer) else moments.about_zero()
+            columns = damped(seen.columns)
+            target = shifted_target(weights, columns, seen.crossed + (columns - seen.columns))
+            rows = damped_rows(self.gradients[layer.name])
+            allocated = self._allocate(layer, target, lambda_rd, columns, rows)
         before = _products(weights, moments.original_mean)
         after = _products(_used(module, allocated.rounded.values).astype(np.float64), moments.mean)
         return allocated, self._bias(layer, before - after, lambda_rd)
 
     def _code_transposed(
-        self, layer: MatrixLayer, module: TransposedModule, phases: Sequence[PhaseMoments], lambda_rd: float
+        self,
+        layer: MatrixLayer,
+        module: TransposedModule,
+        phases: Sequence[PhaseMoments],
+        lambda_rd: float,
+        known: AllocatedTensor | None,
     ) -> _Levels:
         groups, n_rows = module.groups, len(module.weight)
         weights = module.weight.detach().double().reshape(n_rows, module.weight.shape[1], -1).numpy()
-        seen = [phase.seen(has_bias=self._has_free_bias(layer)) for phase in phases]
-        target = weights.copy()
-        for phase in seen:
-            matrix = phase_matrix(weights, phase.taps, groups)
-            columns = damped(phase.columns)
-            crossed = phase.crossed + (columns - phase.columns)
-            found = shifted_target(matrix.reshape(-1, matrix.shape[2]), columns, crossed)
-            put_phase_matrix(target, found.reshape(matrix.shape), phase.taps, groups)
-        weighed, rows = factors(seen, damped_rows(self.gradients[layer.name]), weights.shape[2], groups)
-        allocated = self._allocate(layer, target.reshape(n_rows, -1), lambda_rd, damped(weighed), damped_rows(rows))
+        allocated = known
+        if allocated is None:
+            seen = [phase.seen(has_bias=self._has_free_bias(layer)) for phase in phases]
+            target = weights.copy()
+            for phase in seen:
+                matrix = phase_matrix(weights, phase.taps, groups)
+                columns = damped(phase.columns)
+                crossed = phase.crossed + (columns - phase.columns)
+                found = shifted_target(matrix.reshape(-1, matrix.shape[2]), columns, crossed)
+                put_phase_matrix(target, found.reshape(matrix.shape), phase.taps, groups)
+            weighed, rows = factors(seen, damped_rows(self.gradients[layer.name]), weights.shape[2], groups)
+            allocated = self._allocate(layer, target.reshape(n_rows, -1), lambda_rd, damped(weighed), damped_rows(rows))
         values = allocated.rounded.values.astype(np.float64).reshape(weights.shape)
         before = mean_outputs(weights, phases, groups, of_original=True)
         after = mean_outputs(values, phases, groups, of_original=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vvc_nnr.errors import shown
 from vvc_nnr.quantize.snr import WEAK_DB
@@ -44,6 +44,27 @@ class CodedNetwork:
     more_bytes: int = 0
     scaled: tuple[str, ...] | None = None
     float8: tuple[str, ...] = ()
+
+    def with_copies(self, copies: Mapping[str, Sequence[str]]) -> CodedNetwork:
+        """The same, in which what is said of a tensor is said of its copies too.
+
+        Args:
+            copies: The copies of tensors, by their names.
+        """
+        if not copies:
+            return self
+
+        def both(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(each for name in names for each in (name, *copies.get(name, ())))
+
+        return replace(
+            self,
+            weak_db={each: ratio_db for name, ratio_db in self.weak_db.items() for each in both((name,))},
+            by_outliers=both(self.by_outliers),
+            joined=both(self.joined),
+            scaled=None if self.scaled is None else both(self.scaled),
+            float8=both(self.float8),
+        )
 
     @property
     def growth_bytes(self) -> int:

@@ -146,11 +146,11 @@ SPLIT_ELEMENTS = 1 << 20
 TOGETHER_ELEMENTS = 1 << 22
 
 
-def check_size(tensors: Sequence[CodedTensor], max_elements: int | None) -> None:
-    """Raises BitstreamError if tensors have more values than allowed."""
-    n_elements = sum(tensor.n_elements for tensor in tensors)
-    n_bytes = sum(placed.size_bytes for tensor in tensors for placed in tensor.units)
-    n_bytes += sum(len(tensor.raw[1]) for tensor in tensors if tensor.raw is not None)
+def check_size(stream: Stream, max_elements: int | None) -> None:
+    """Raises BitstreamError if the tensors of a stream, copies among them, have more values than allowed."""
+    n_elements = stream.n_elements
+    n_bytes = sum(placed.size_bytes for tensor in stream.tensors for placed in tensor.units)
+    n_bytes += sum(len(tensor.raw[1]) for tensor in stream.tensors if tensor.raw is not None)
     limit = element_limit(max_elements, n_bytes)
     if n_elements > limit:
         raise BitstreamError(
@@ -172,7 +172,7 @@ def decode_network(
         raise UnsupportedError(
             "the stream is an update: apply it to what it updates (vvc-nnr update apply, apply_update in Python)"
         )
-    check_size(stream.tensors, max_elements)
+    check_size(stream, max_elements)
     return decode_tensors(stream.tensors, n_threads, progress)
 
 

@@ -11,11 +11,12 @@ from typing import TypeAlias
 
 from vvc_nnr.bitstream.float8 import FLOAT8
 from vvc_nnr.bitstream.graph import Graph
-from vvc_nnr.bitstream.manifest import Manifest, RawPart, Tie, find_ties
+from vvc_nnr.bitstream.manifest import Manifest, RawPart, TieEntry
 from vvc_nnr.bitstream.number_formats import NamedArrays, number_format_of, shape_of
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.qp import MAX_QP_DENSITY, step_size
 from vvc_nnr.bitstream.stream import write_stream
+from vvc_nnr.bitstream.ties import Tie, copies_of, find_ties, with_copies
 from vvc_nnr.coding.coded_network import CodedNetwork, warn_of
 from vvc_nnr.coding.local_scaling import local_scalings
 from vvc_nnr.coding.own_steps import OwnSteps, Sensitivities, follows_spread, measured_spreads
@@ -38,7 +39,7 @@ from vvc_nnr.quantize.quality import HIGHEST_QUALITY_DB, Spread
 from vvc_nnr.quantize.step_choice import size_offsets
 from vvc_nnr.roles.by_name import named_roles
 from vvc_nnr.roles.gates import Candidate, candidates_by_name
-from vvc_nnr.roles.roles import RULES, Role, Rule, TensorRole, override_roles
+from vvc_nnr.roles.roles import RULES, Role, Rule, TensorRole, override_roles, strictest_rule
 
 # How many bytes a raw unit can hold.
 MAX_RAW_BYTES = (1 << 31) - (1 << 12)
@@ -80,7 +81,7 @@ def code_network(
     input_bytes: int | None = None,
     sensitivities: Sensitivities | None = None,
 ) -> CodedNetwork:
-    """A stream of all tensors, tied ones once.
+    """A stream of all tensors, tied ones and copies once.
 
     Args:
         arrays: The tensors.
@@ -98,8 +99,10 @@ def code_network(
     options.check_names(arrays)
     _check_named_steps(arrays, options)
     check_metadata(metadata or {})
-    rules = tensor_rules(roles, arrays, options)
-    ties = find_ties(arrays)
+    ties = with_copies(arrays, find_ties(arrays), options.qp_per_tensor)
+    copies = copies_of(ties)
+    rules = rules_with_copies(tensor_rules(roles, arrays, options), copies)
+    sensitivities = sensitivities and sensitivities.with_copies(copies)
     tied = {tie.name for tie in ties}
     own = {name: array for name, array in arrays.items() if name not in tied}
     mps = ModelParameterSet(mps_qp_density=options.qp_density)
@@ -146,7 +149,8 @@ def code_network(
                 whole = write_network(shapes, tried, mps, metadata=metadata, ties=ties, graph=graph)
                 units, data = (tried, whole) if len(whole) < len(data) else (units, data)
         found = coded_network(data, names, units, steps, told_bytes, may_scale=options.local_scaling)
-        return replace(found, float8=float8) if is_lossy_asked else found
+        found = replace(found, float8=float8) if is_lossy_asked else found
+        return found.with_copies(copies)
 
     def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
         stepped = list(steps.qps)
@@ -170,7 +174,8 @@ def code_network(
         finer = code_network(arrays, denser, None, metadata, roles, graph, input_bytes, sensitivities)
         return finer if len(found.data) < len(finer.data) <= limit_bytes else found
     # Texts and ties, which the reference software does not keep, are no reason for coarser weights.
-    texts = len(write_network([], [], mps, metadata=metadata, ties=ties)) - len(write_network([], [], mps))
+    shared = tuple(tie for tie in ties if not tie.is_copy)
+    texts = len(write_network([], [], mps, metadata=metadata, ties=shared)) - len(write_network([], [], mps))
     most = reference_bytes(own, graph.model if graph else None, thread_count(options.n_threads)) + texts
     held = Held(min(most, plain_bytes() or most), share, is_small(own))
     return code_by_spread(divided, rules, options, coded, size_bytes, held, sensitivities)
@@ -302,6 +307,21 @@ def tensor_rules(
     return rules | {name: replace(rules[name], qp_offset=offset) for name, offset in offsets.items()}
 
 
+def rules_with_copies(rules: Mapping[str, Rule], copies: Mapping[str, tuple[str, ...]]) -> dict[str, Rule]:
+    """The rules, of a tensor that has copies the strictest of all of them.
+
+    Args:
+        rules: What each tensor may lose; empty: nothing says it.
+        copies: The copies of tensors, by their names.
+    """
+    found = dict(rules)
+    for name, others in copies.items():
+        known = [rules[each] for each in (name, *others) if each in rules]
+        if known:
+            found[name] = replace(strictest_rule(known), copies=others)
+    return found
+
+
 def _rule(told: TensorRole, by_name: Candidate | None) -> Rule:
     """The rule of a role; of weights with the candidate that the operator or else the name tells."""
     candidate = told.candidate or by_name
@@ -395,7 +415,7 @@ def write_network(
         mps: What they were coded with.
         base: Digest of the state that an update is for.
         metadata: What the sender says of the network.
-        ties: Tensors that another one stands for.
+        ties: Tensors that another one stands for; those that stand for copies are among the coded ones.
         graph: The network's graph, if it has one.
     """
     kept = _within_raw_unit(coded)
@@ -415,9 +435,12 @@ def write_network(
         if tensor.raw is not None
     )
     units = [unit for _, tensor in present for unit in tensor.units]
-    manifest = Manifest(formats, odd, wide, base, metadata or {}, ties, raw=raw)
+    places = {tensor.units[0].topology_elem_id_list[0]: place for place, (_, tensor) in enumerate(present)}
+    entries = tuple(TieEntry(t.place, t.name, places[t.source] if t.is_copy else t.source) for t in ties)
+    manifest = Manifest(formats, odd, wide, base, metadata or {}, entries, raw=raw)
     data = write_stream(units, mps, manifest, graph, b"".join(t.raw.raw for _, t in present if t.raw is not None))
-    n_elements = sum(math.prod(shape) for shape, _ in present)
+    n_copied = sum(math.prod(present[places[tie.source]][0]) for tie in ties if tie.is_copy)
+    n_elements = sum(math.prod(shape) for shape, _ in present) + n_copied
     if n_elements > element_limit(None, len(data)):
         _log.warning(
             "%d values in %d bytes are read only where the limit of values is raised to that", n_elements, len(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,7 @@ class Inspection:
         tensors: All tensors in order.
         skipped: What was not understood.
         metadata: What the sender said of the network.
+        same: Tensors that are not coded since another one is the same, and which that is.
     """
 
     size_bytes: int
@@ -113,6 +114,7 @@ class Inspection:
     tensors: tuple[TensorReport, ...]
     skipped: tuple[str, ...]
     metadata: Mapping[str, str]
+    same: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_values(self) -> int:
@@ -132,7 +134,8 @@ def inspect_stream(
         _check_no_network_needed(original, bins)
     if original is not None:
         _check_names([tensor.name for tensor in stream.tensors], original)
-    check_size(stream.tensors if bins or original else (), max_elements)
+    if bins or original:
+        check_size(stream, max_elements)
     reports = run_all(
         lambda tensor: _tensor_report(tensor, original, bins),
         stream.tensors,
@@ -151,6 +154,7 @@ def inspect_stream(
         tuple(reports),
         _skipped(stream),
         stream.manifest.metadata if stream.manifest else {},
+        {tie.name: tie.source for tie in stream.ties},
     )
 
 
@@ -324,6 +328,7 @@ def as_json(report: Inspection) -> dict[str, Any]:
         "tensors": [_tensor_json(tensor) for tensor in report.tensors],
         "skipped": list(report.skipped),
         "metadata": dict(report.metadata),
+        "same": dict(report.same),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,19 +132,24 @@ def _offsets_db(
 
     Floats beside a quantised network's own weights do not tell their places. Weights of recurrent layers keep the SNR
     of what makes the new state; those of the state get no finer step than those of the layer's input, and are no last
-    layer.
+    layer. A weight that stands for copies is in all their places, and keeps what it does in the best of them.
     """
     found = dict.fromkeys(vectors, VECTOR_DB) | {name: spread.candidate_db for name, spread in weights.items()}
     places = {name: place for place, name in enumerate(rules)}
-    ordered = sorted(weights, key=lambda name: places.get(name, 0))
-    candidates = {name: rules[name].candidate for name in ordered if name in rules}
+    copies = {copy: name for name in weights if name in rules for copy in rules[name].copies}
+    ordered = [copies.get(name, name) for name in sorted((*weights, *copies), key=lambda name: places.get(name, 0))]
+    candidates = {name: rules[name].candidate for name in weights if name in rules}
     of_state = {name: told.input_weight for name, told in candidates.items() if told and told.input_weight in weights}
     if n_quantised <= sum(spread.n_values for spread in weights.values()):
         last = max(1, len(ordered) - 1)
-        for place, name in enumerate(ordered):
-            found[name] += EARLY_DB * (1 - 2 * place / last)
+        by_place = [EARLY_DB * (1 - 2 * place / last) for place in range(len(ordered))]
         if len(ordered) > 1:
-            found[next(name for name in reversed(ordered) if name not in of_state)] += LAST_DB
+            by_place[max((at for at, name in enumerate(ordered) if name not in of_state), default=last)] += LAST_DB
+        best: dict[str, float] = {}
+        for name, more_db in zip(ordered, by_place, strict=True):
+            best[name] = max(more_db, best.get(name, -math.inf))
+        for name, more_db in best.items():
+            found[name] += more_db
     for name, other in of_state.items():
         own, of_input = weights[name], weights[other]
         same_step_db = 20 * math.log10(own.rms / of_input.rms) + 10 * math.log10(own.n_values / of_input.n_values)
@@ -195,3 +200,12 @@ class Sensitivities:
 
     per_mse: Mapping[str, float]
     share: float = 1.0
+
+    def with_copies(self, copies: Mapping[str, Sequence[str]]) -> Sensitivities:
+        """The same where noise in a tensor is noise in its copies too.
+
+        Args:
+            copies: The copies of tensors, by their names.
+        """
+        summed = {name: sum(self.per_mse.get(each, 0.0) for each in (name, *others)) for name, others in copies.items()}
+        return replace(self, per_mse={**self.per_mse, **summed})

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from vvc_nnr.bitstream.manifest import with_ties
 from vvc_nnr.bitstream.number_formats import Array
 from vvc_nnr.bitstream.stream import read_stream
+from vvc_nnr.bitstream.ties import with_ties
 from vvc_nnr.coding.coded_network import CodedNetwork
 from vvc_nnr.coding.decoder import decode_network
 from vvc_nnr.coding.encoder import code_network
@@ -159,8 +159,7 @@ def _copied(model: Any) -> Any:
 def _decoded(model: Any, data: bytes, options: CompressOptions) -> Any:
     """The network that a decoder gets, of the kind of the model."""
     stream = read_stream(data)
-    n_elements = sum(tensor.n_elements for tensor in stream.tensors)
-    arrays = with_ties(decode_network(stream, n_elements, thread_count(options.n_threads)), stream.ties)
+    arrays = with_ties(decode_network(stream, stream.n_elements, thread_count(options.n_threads)), stream.ties)
     if not is_module(model):
         return _of_same_kind(model, arrays, stream.formats)
     network = copied_module(model)

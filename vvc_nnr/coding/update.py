@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.data_unit import DataUnit, NodeId, ParentNode, ParentType, PayloadType
-from vvc_nnr.bitstream.manifest import Tie, find_ties
 from vvc_nnr.bitstream.number_formats import (
     BITS_OF,
     Array,
@@ -35,6 +33,7 @@ from vvc_nnr.bitstream.number_formats import (
 )
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import Buffer, CodedTensor, read_stream
+from vvc_nnr.bitstream.ties import Tie, copies_of, find_ties, with_copies
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_units
 from vvc_nnr.coding.coded_network import CodedNetwork, warn_of
 from vvc_nnr.coding.decoder import check_size, decode_update, restored
@@ -75,6 +74,10 @@ class TensorState:
     def past(self) -> TensorPast:
         """What coding its next update depends on."""
         return TensorPast(self.levels, self.history)
+
+    def copied(self) -> TensorState:
+        """The same with values of its own."""
+        return replace(self, values=self.values.copy())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +221,7 @@ def code_update(
     state, wanted = _as_state(base), named_arrays(new)
     options.check_names(state.tensors)
     _check_same(state, wanted)
-    ties = tuple(tie for tie in find_ties(wanted) if _are_equal(state.tensors[tie.name], state.tensors[tie.source]))
+    ties = _common_ties(state, wanted, options, brief=brief)
     tied, places = {tie.name for tie in ties}, {name: place for place, name in enumerate(state.tensors)}
     names = [name for name in state.tensors if name not in tied]
     shapes = [state.tensors[name].values.shape for name in names]
@@ -234,8 +237,9 @@ def code_update(
         if brief:
             data = _brief_stream(state, mps, dict(zip(names, units, strict=True)), ties)
         else:
-            data = write_network(shapes, units, mps, base=digest, ties=ties)
-        return coded_network(data, names, units, steps)
+            changed = {name for name, tensor in zip(names, units, strict=True) if tensor.units}
+            data = write_network(shapes, units, mps, base=digest, ties=_changed_ties(ties, changed))
+        return coded_network(data, names, units, steps).with_copies(copies_of(ties))
 
     def size_bytes(steps: OwnSteps, other: CompressOptions) -> int:
         stepped = list(steps.qps)
@@ -245,9 +249,26 @@ def code_update(
 
     differences = _float_differences(state, names, wanted) if follows_spread(options) else None
     found = coded(None) if differences is None else code_by_spread(differences, {}, options, coded, size_bytes)
-    n_elements = sum(math.prod(shape) for shape in shapes)
+    n_elements = sum(tensor.values.size for tensor in state.tensors.values())
     after = apply_update(state, found.data, max_elements=2 * n_elements + len(names), n_threads=options.n_threads)
     return replace(found, weak_db=_weak_db(found.weak_db, difference_snrs_db(state, after, wanted))), after
+
+
+def _common_ties(state: BaseState, wanted: NamedArrays, options: CompressOptions, *, brief: bool) -> tuple[Tie, ...]:
+    """The tensors that are the same as another one in both states; those of brief updates share memory."""
+    shared = find_ties(wanted)
+    ties = shared if brief else with_copies(wanted, shared, options.qp_per_tensor)
+    return tuple(tie for tie in ties if _are_equal(state.tensors[tie.name], state.tensors[tie.source]))
+
+
+def _changed_ties(ties: Sequence[Tie], changed: Collection[str]) -> tuple[Tie, ...]:
+    """The ties of tensors that are changed by the tensors of these names, which are coded."""
+    found, names = [], set(changed)
+    for tie in ties:
+        if tie.source in names:
+            found.append(tie)
+            names.add(tie.name)
+    return tuple(found)
 
 
 def _brief_stream(
@@ -434,7 +455,7 @@ def apply_update(
         )
     if not stream.is_update:
         raise BitstreamError("the stream is no update, decompress reads it", field="parent_node_id_present_flag")
-    check_size(stream.tensors, max_elements)
+    check_size(stream, max_elements)
     names = [_name_in(state, tensor) for tensor in stream.tensors]
     if len(set(names)) < len(names):
         raise BitstreamError("two updates of one tensor", field="topology_elem_id")
@@ -449,7 +470,7 @@ def apply_update(
         own, source = (state.tensors.get(name) for name in (tie.name, tie.source))
         if own is None or source is None or not _are_equal(own, source):
             raise BitstreamError(f"tensor {tie.name!r} of the base is not {tie.source!r}", field="the manifest")
-        tensors[tie.name] = tensors[tie.source]
+        tensors[tie.name] = tensors[tie.source].copied() if tie.is_copy else tensors[tie.source]
     return BaseState(tensors)
 
 

@@ -30,8 +30,8 @@ integers that their bits are. Values on a coarse grid, such as all ones, are exa
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, get_args
 
@@ -75,6 +75,7 @@ class Rule:
         qp_offset: Added to the option's QP; of "qp" only.
         is_added: It is added to something, so that what its values share says nothing of what they differ by.
         candidate: Which of its values make the new state of a recurrent layer, so that its step follows theirs.
+        copies: Names of tensors that it stands for, which the steps follow from too.
     """
 
     step: StepSource
@@ -85,6 +86,7 @@ class Rule:
     qp_offset: int = 0
     is_added: bool = False
     candidate: Candidate | None = None
+    copies: tuple[str, ...] = field(default=(), compare=False)
 
 
 EXACT = Rule("exact")
@@ -104,6 +106,29 @@ RULES: Mapping[Role, Rule] = {
     Role.ENTROPY_TABLE: EXACT,
     Role.COUNTER: EXACT,
 }
+
+
+_STRICTER: tuple[StepSource, ...] = ("qp", "nonweight_qp", "values", "exact")
+
+
+def strictest_rule(rules: Sequence[Rule]) -> Rule:
+    """What a tensor may lose that several rules are for: no more than by any of them."""
+    step = max((rule.step for rule in rules), key=_STRICTER.index)
+    if step == "exact":
+        return EXACT
+    alike = [rule for rule in rules if rule.step == step]
+    slices = [rule.of_smallest_slice for rule in alike if rule.of_smallest_slice]
+    candidates = [rule.candidate for rule in alike if rule.candidate]
+    return Rule(
+        step,
+        of_smallest=min(rule.of_smallest for rule in alike),
+        of_largest=min(rule.of_largest for rule in alike),
+        keeps_sign=any(rule.keeps_sign for rule in rules),
+        of_smallest_slice=min(slices, default=0.0),
+        qp_offset=min(rule.qp_offset for rule in alike),
+        is_added=any(rule.is_added for rule in alike),
+        candidate=candidates[0] if candidates else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

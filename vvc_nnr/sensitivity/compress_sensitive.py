@@ -147,5 +147,4 @@ def _meter(
 
 def _decoded(data: bytes, options: CompressOptions) -> NamedArrays:
     """The tensors of a coded file as they come back."""
-    n_elements = sum(tensor.n_elements for tensor in read_stream(data).tensors)
-    return decoded_arrays(data, n_elements, thread_count(options.n_threads)).arrays
+    return decoded_arrays(data, read_stream(data).n_elements, thread_count(options.n_threads)).arrays

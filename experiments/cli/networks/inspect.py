@@ -362,9 +362,19 @@ def _coded_notes(report: Inspection) -> list[str]:
         f"Units: {parts} bytes; headers of data units {headers}.",
         f"Profile {report.profile}, QP density {report.qp_density}.",
         _verdict(report),
+        *_same_notes(report.same),
         *(f"Not understood: {text}." for text in report.skipped),
         *(f"{key}: {value}" for key, value in sorted(report.metadata.items())),
     ]
+
+
+def _same_notes(same: Mapping[str, str]) -> list[str]:
+    """One line on tensors that are not coded since others are the same, none if there are none."""
+    if not same:
+        return []
+    more = f" and {len(same) - _SHOWN} more" if len(same) > _SHOWN else ""
+    pairs = [f"{name} is {source}" for name, source in same.items()]
+    return [f"Coded once, under one name: {', '.join(pairs[:_SHOWN])}{more}."]
 
 
 def _verdict(report: Inspection) -> str:

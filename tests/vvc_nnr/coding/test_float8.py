@@ -25,9 +25,9 @@ from vvc_nnr import (
     load_into,
 )
 from vvc_nnr.bitstream.float8 import FLOAT8, nearest_codes, values_of_codes
-from vvc_nnr.bitstream.manifest import find_ties
 from vvc_nnr.bitstream.number_formats import FloatBits, from_float32, in_format, nearest_in_format
 from vvc_nnr.bitstream.packing import lzma_bytes
+from vvc_nnr.bitstream.ties import find_ties
 from vvc_nnr.coding.exact_forms import bits_of_form, exact_form
 from vvc_nnr.coding.update import CompressOptions
 from vvc_nnr.model.torch import as_torch

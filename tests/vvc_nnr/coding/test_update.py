@@ -223,8 +223,47 @@ def test_tied_tensors_are_updated_once() -> None:
     receiver = apply_update({name: array.copy() for name, array in base.items()}, data)
     assert receiver.digest() == sender.digest()
     np.testing.assert_array_equal(receiver.arrays["b"], receiver.arrays["a"])
-    again, _ = compress_update(sender, {name: array + np.float32(0.1) for name, array in wanted.items()})
+    again, _ = compress_update(
+        sender, {name: array + np.float32(place) for place, (name, array) in enumerate(wanted.items())}
+    )
     assert len(read_stream(again).tensors) == 3  # tied no more
+
+
+def test_copies_are_updated_once() -> None:
+    random = np.random.default_rng(1)
+    old = random.normal(size=(64, 64)).astype(np.float32)
+    new = (old + 0.01 * random.normal(size=(64, 64))).astype(np.float32)
+    idle = random.normal(size=(64, 64)).astype(np.float32)
+    base = {"a": old, "b": old.copy(), "c": idle, "d": idle.copy()}
+    wanted = {"a": new, "b": new.copy(), "c": idle, "d": idle.copy()}
+    data, sender = compress_update(base, wanted)
+    assert [tensor.name for tensor in read_stream(data).tensors] == ["a"]
+    assert [tie.name for tie in read_stream(data).ties] == ["b"]  # nothing is told of what is as it was
+    receiver = apply_update(base, data)
+    assert receiver.digest() == sender.digest()
+    found = receiver.exact_arrays
+    np.testing.assert_array_equal(found["b"], found["a"])
+    assert not np.shares_memory(found["b"], found["a"])
+    again, sender = compress_update(sender, wanted)
+    assert len(read_stream(again).tensors) == 1
+    assert apply_update(receiver, again).digest() == sender.digest()
+    apart, _ = compress_update(base, wanted | {"b": new + np.float32(0.1)})
+    assert [tensor.name for tensor in read_stream(apart).tensors] == ["a", "b"]
+    brief, _ = compress_update(base, wanted, brief=True)
+    assert apply_update(base, brief).digest() == compress_update(base, wanted, brief=True)[1].digest()
+
+
+def test_what_is_one_with_a_copy_is_updated_with_it() -> None:
+    random = np.random.default_rng(2)
+    old, new = (random.normal(size=(64, 64)).astype(np.float32) for _ in range(2))
+    copied, changed = old.copy(), new.copy()
+    base = BaseState.of({"a": old, "c": copied, "d": copied})
+    data, sender = compress_update(base, {"a": new, "c": changed, "d": changed})
+    assert [tensor.name for tensor in read_stream(data).tensors] == ["a"]
+    after = apply_update(base, data)
+    assert after.digest() == sender.digest()
+    assert after.tensors["c"] is after.tensors["d"]
+    assert not np.shares_memory(after.arrays["a"], after.arrays["c"])
 
 
 def test_ties_of_another_base_are_refused() -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vvc_nnr.bitstream.graph import PackedGraph
-from vvc_nnr.bitstream.manifest import Manifest, Tie, with_ties, write_manifest
+from vvc_nnr.bitstream.manifest import Manifest, TieEntry, write_manifest
+from vvc_nnr.bitstream.ties import Tie, with_ties
 from vvc_nnr.compress import compress, decompress, inspect, load_into, save_file
 from vvc_nnr.errors import BitstreamError, InputError
 
@@ -153,8 +154,8 @@ def test_wrong_ties_are_refused(tie: Tie) -> None:
 
 def test_the_manifest_has_ties_and_graph() -> None:
     graph = PackedGraph("deflate", 7)
-    text, *_ = write_manifest(Manifest(ties=(Tie(1, "b", "a"),), graph=graph))
-    assert b'"tied":[[1,"b","a"]],"graph":["deflate",7]' in text
+    text, *_ = write_manifest(Manifest(ties=(TieEntry(1, "b", "a"), TieEntry(2, "c", 0)), graph=graph))
+    assert b'"tied":[[1,"b","a"],[2,"c",0]],"graph":["deflate",7]' in text
 
 
 def small_module() -> nn.Module:
