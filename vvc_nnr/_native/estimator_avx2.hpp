@@ -1,5 +1,5 @@
-// The estimators of three contexts in vectors of AVX2: states of 16 bits in two of them, and what tables are asked with,
-// and answer, as the bytes of one.
+// The estimators of three contexts in vectors of AVX2: states of 16 bits in two of them, and what tables are asked
+// with, and answer, as the bytes of one.
 #pragma once
 
 #include "estimator_queues.hpp"
@@ -9,8 +9,8 @@
 namespace nnr {
 
 struct EstimatorBytes {
-  // kAdaptation / 16 by place, from -16 on and from 0 on; costs of the more and of the less probable bin by their low and
-  // high bytes, by abs(total >> 7) below 16 and from there on. Each twice.
+  // kAdaptation / 16 by place, from -16 on and from 0 on; costs of the more and of the less probable bin by their low
+  // and high bytes, by abs(total >> 7) below 16 and from there on. Each twice.
   alignas(32) uint8_t adaptation[2][32], cost[2][2][2][32];
   // By the three bins: 1 or -1 for bin 1 or 0, and -1 for bin 0, in the order of packed lanes.
   LaneNumbers sign[8];
@@ -59,14 +59,16 @@ NNR_QUEUES_INLINE __m256i load_256(const T* from) {
 struct LanePair {
   __m256i low, high;
 
-  NNR_QUEUES_INLINE explicit LanePair(const LaneNumbers& from) : low(load_256(from.lane)), high(load_256(from.lane + 16)) {}
+  NNR_QUEUES_INLINE explicit LanePair(const LaneNumbers& from)
+      : low(load_256(from.lane)), high(load_256(from.lane + 16)) {}
   NNR_QUEUES_INLINE void store(LaneNumbers& to) const {
     _mm256_store_si256(reinterpret_cast<__m256i*>(to.lane), low);
     _mm256_store_si256(reinterpret_cast<__m256i*>(to.lane + 16), high);
   }
 
   // What a bin changes; bits of `kept` stay in a step.
-  NNR_QUEUES_INLINE void adapt(const EstimatorBytes& bytes, const LaneNumbers& sign, const LaneNumbers& factor, __m256i kept) {
+  NNR_QUEUES_INLINE void adapt(const EstimatorBytes& bytes, const LaneNumbers& sign, const LaneNumbers& factor,
+                               __m256i kept) {
     const LanePair by_bin(sign), factors(factor);
     const __m256i towards_low = _mm256_srai_epi16(_mm256_sign_epi16(low, by_bin.low), 7);
     const __m256i towards_high = _mm256_srai_epi16(_mm256_sign_epi16(high, by_bin.high), 7);
@@ -101,8 +103,8 @@ struct ByteSums {
 static_assert(kQueueLength * 255 < 1 << 16, "sums of bytes");
 
 // A byte of each cost, from its four tables: by `column`, whose fifth bit is the highest of `is_far`, and `is_less`.
-NNR_QUEUES_INLINE __m256i cost_bytes(const uint8_t (&more)[2][32], const uint8_t (&less)[2][32], __m256i column, __m256i is_far,
-                                     __m256i is_less) {
+NNR_QUEUES_INLINE __m256i cost_bytes(const uint8_t (&more)[2][32], const uint8_t (&less)[2][32], __m256i column,
+                                     __m256i is_far, __m256i is_less) {
   const __m256i if_more = _mm256_blendv_epi8(_mm256_shuffle_epi8(load_256(more[0]), column),
                                              _mm256_shuffle_epi8(load_256(more[1]), column), is_far);
   const __m256i if_less = _mm256_blendv_epi8(_mm256_shuffle_epi8(load_256(less[0]), column),

@@ -17,8 +17,8 @@ struct WideKernel {
 inline WideKernel wide_kernel(bool portable) {
   constexpr uint64_t kWideSets = kAvx512F | kAvx512Bw | kAvx512Vl | kAvx512Dq | kAvx512Cd | kAvx512Vbmi | kAvx512Vbmi2;
   if (portable || !has_avx2()) return {nullptr, 0};
-  if (has_instructions(kWideSets)) return {run_wide_avx512, kMaxWideLanes};
-  return {run_wide_avx2, kWideLanes};
+  const bool has_gathers = has_instructions(kWideSets) && !has_slow_gathers();
+  return has_gathers ? WideKernel{run_wide_avx512, kMaxWideLanes} : WideKernel{run_wide_avx2, kWideLanes};
 }
 
 // So many steps that no lane completes more values than it misses.
@@ -29,7 +29,8 @@ inline int64_t wide_run(const Lane* lanes, uint32_t active) {
 }
 
 // What decode_lanes does, with up to kMaxWideLanes lanes, of two states.
-inline void decode_wide_lanes(const WideKernel& kernel, WideState* states, const WideSteps& steps, Lane* lanes, int n_lanes, LaneJob& job) {
+inline void decode_wide_lanes(const WideKernel& kernel, WideState* states, const WideSteps& steps, Lane* lanes,
+                              int n_lanes, LaneJob& job) {
   uint32_t active = 0;
   const auto start = [&](int i) {
     active &= ~(1u << i);

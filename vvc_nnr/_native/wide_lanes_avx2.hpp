@@ -1,5 +1,5 @@
-// The sixteen lanes of a WideState as two vectors of eight, for processors with AVX2 and no AVX-512. Gathers and scatters
-// are loads and stores of single words: where AVX2 has gathers at all, they are no faster than these.
+// The sixteen lanes of a WideState as two vectors of eight, for processors with AVX2, and those with AVX-512 whose gathers
+// are slow: what those would do are loads and stores of single words here.
 #pragma once
 
 #include "wide_state.hpp"
@@ -222,43 +222,23 @@ NNR_EIGHT_INLINE unsigned escapes_of(__m256i reached) {
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_slli_epi32(reached, 8))));
 }
 
-// Those of lanes that are not active lead nowhere.
-NNR_EIGHT_INLINE void take_escapes(EightLanes& a, EightLanes& b, Lane* lanes, unsigned escapes, unsigned active) {
-  if (!escapes) return;
-  a.store(), b.store();
-  for (unsigned idle = escapes & ~active; idle; idle &= idle - 1) a.state.at[__builtin_ctz(idle)] = 0;
-  decode_wide_escapes(a.state, lanes, escapes & active);
-  a.load(), b.load();
-}
-
-// n_steps bins of each lane of one state or of two, n_steps up to kWideRun.
-template <bool kPair>
-NNR_EIGHT_INLINE void take_eight_turns(WideState* states, Lane* lanes, int64_t n_steps, unsigned active) {
-  for (int i = 0; i <= kPair; ++i) std::memset(states[i].n_escaped, 0, sizeof states[i].n_escaped);
+// n_steps bins of each lane of a state, n_steps up to kWideRun.
+NNR_EIGHT_INLINE void take_eight_turns(WideState& state, Lane* lanes, int64_t n_steps, unsigned active) {
+  std::memset(state.n_escaped, 0, sizeof state.n_escaped);
   const EightTables& tables = *in_register(&kEightTables);
-  EightLanes a(states[0], tables, 0), b(states[0], tables, 1);
-  EightLanes c(states[kPair], tables, 0), d(states[kPair], tables, 1);
+  EightLanes a(state, tables, 0), b(state, tables, 1);
   for (int64_t i = 0; i < n_steps; ++i) {
     if ((i & 1) == 0) a.refill(), b.refill();
-    if (kPair && (i & 1) == 0) c.refill(), d.refill();
     const __m256i reached_a = a.step(), reached_b = b.step();
     a.note(i, reached_a), b.note(i, reached_b);
-    __m256i any = _mm256_or_si256(reached_a, reached_b), reached_c = any, reached_d = any;
-    if (kPair) {
-      reached_c = c.step(), reached_d = d.step();
-      c.note(i, reached_c), d.note(i, reached_d);
-      any = _mm256_or_si256(any, _mm256_or_si256(reached_c, reached_d));
-    }
-    if (NNR_UNLIKELY(escapes_of(any))) {
-      take_escapes(a, b, lanes, escapes_of(reached_a) | escapes_of(reached_b) << kEight, active);
-      if (kPair) {
-        take_escapes(c, d, lanes + kWideLanes, escapes_of(reached_c) | escapes_of(reached_d) << kEight,
-                     active >> kWideLanes);
-      }
-    }
+    if (NNR_LIKELY(!escapes_of(_mm256_or_si256(reached_a, reached_b)))) continue;
+    a.store(), b.store();
+    const unsigned escapes = escapes_of(reached_a) | escapes_of(reached_b) << kEight;
+    for (unsigned idle = escapes & ~active; idle; idle &= idle - 1) state.at[__builtin_ctz(idle)] = 0;  // leads nowhere
+    decode_wide_escapes(state, lanes, escapes & active);
+    a.load(), b.load();
   }
   a.finish(n_steps), b.finish(n_steps);
-  if (kPair) c.finish(n_steps), d.finish(n_steps);
 }
 
 // The numbers that n_steps steps of a lane completed.
@@ -319,12 +299,13 @@ NNR_EIGHT_INLINE void deliver_eight(const WideState& state, int i, Lane& lane) {
   }
 }
 
+// Of one state.
 NNR_TARGET_AVX2 inline void run_wide_avx2(WideState* states, Lane* lanes, int64_t n_steps, uint32_t active) {
-  active >> kWideLanes ? take_eight_turns<true>(states, lanes, n_steps, active) : take_eight_turns<false>(states, lanes, n_steps, active);
+  take_eight_turns(*states, lanes, n_steps, active);
   for (uint32_t rest = active; rest; rest &= rest - 1) {
     const int i = __builtin_ctz(rest);
-    collect_eight(states[i / kWideLanes], i % kWideLanes, n_steps);
-    deliver_eight(states[i / kWideLanes], i % kWideLanes, lanes[i]);
+    collect_eight(*states, i, n_steps);
+    deliver_eight(*states, i, lanes[i]);
   }
 }
 
