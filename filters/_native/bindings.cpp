@@ -227,6 +227,7 @@ class IntegerFilter {
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
+  nnr::choose_instructions();
   m.doc() = "Kernels for pictures; unchecked, see vvc_nnr.filters: plane_windows, integer, wiener.";
   define<uint8_t>(m);
   define<uint16_t>(m);

@@ -372,6 +372,7 @@ bool join_floats_of(const Array<int32_t>& exponents, const Array<uint8_t>& plane
 }  // namespace
 
 PYBIND11_MODULE(_kernels, m) {
+  choose_instructions();
   m.doc() = "Kernels for coded tensors; unchecked, see vvc_nnr.kernels.entropy_coding.";
   py::class_<Layout>(m, "Layout")
       .def(py::init(&make_layout), py::kw_only(), py::arg("n_rows"), py::arg("n_columns"), py::arg("unary_length"),

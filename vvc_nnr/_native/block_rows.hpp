@@ -28,6 +28,7 @@ struct Workbench {
   bool is_wide = false;
   std::unique_ptr<Lane[]> lanes;
 #if NNR_X86
+  WideKernel kernel;
   std::unique_ptr<WideState[]> states;
   std::unique_ptr<WideSteps> steps;
 #endif
@@ -38,9 +39,10 @@ struct Workbench {
     const int64_t n_block_rows = layout.n_block_rows();
     n_lanes = lane_count(n_block_rows, n_threads, kMaxLanes);
 #if NNR_X86
-    is_wide = !portable && has_wide_lanes() && n_bytes < 1 << 30 && n_block_rows > int64_t{kFewLanes} * n_threads;
+    kernel = wide_kernel(portable);
+    is_wide = kernel.max_lanes > 0 && n_bytes < 1 << 30 && n_block_rows > int64_t{kFewLanes} * n_threads;
     if (is_wide) {
-      n_lanes = lane_count(n_block_rows, n_threads, kMaxWideLanes);
+      n_lanes = lane_count(n_block_rows, n_threads, kernel.max_lanes);
       n_states = (n_lanes + kWideLanes - 1) / kWideLanes;
       states.reset(new (std::nothrow) WideState[static_cast<size_t>(n_states * n_threads)]);
       steps.reset(new (std::nothrow) WideSteps);
@@ -55,7 +57,7 @@ struct Workbench {
   void work(int thread, LaneJob& job, bool portable) {
     Lane* own = lanes.get() + thread * n_lanes;
 #if NNR_X86
-    if (is_wide) return decode_wide_lanes(states.get() + thread * n_states, *steps, own, n_lanes, job);
+    if (is_wide) return decode_wide_lanes(kernel, states.get() + thread * n_states, *steps, own, n_lanes, job);
 #endif
     decode_lanes(own, n_lanes, job, portable);
   }

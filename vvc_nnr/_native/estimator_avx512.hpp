@@ -1,28 +1,13 @@
 // estimator_lanes.hpp in vectors of 32 lanes: nine sets of three contexts at once, the same states and costs.
 #pragma once
 
-#include "estimator_lanes.hpp"
+#include "estimator_avx2.hpp"
 
 namespace nnr {
-
-// How many contexts a kernel runs at once, and the kernel.
-struct QueueKernel {
-  int max_queues;
-  void (*run)(const Queue* queues, int n_queues, int n);
-};
-
-constexpr int kMaxQueues = 3;
 
 #if NNR_X86
 #define NNR_TARGET_AVX512 __attribute__((target("avx2,bmi,bmi2,lzcnt,avx512f,avx512bw,avx512vl,avx512dq")))
 #define NNR_AVX512_INLINE NNR_TARGET_AVX512 NNR_INLINE
-
-constexpr int kWideLanesOfQueues = 32;  // lane 9 * queue + set; the last five are idle
-
-// One number per lane, as a vector is loaded.
-struct alignas(64) LaneNumbers {
-  int16_t lane[kWideLanesOfQueues] = {};
-};
 
 struct EstimatorVectors {
   LaneNumbers adaptation;              // kAdaptation[16 + i] at i & 31
@@ -37,9 +22,8 @@ struct EstimatorVectors {
       for (int is_less = 0; is_less < 2; ++is_less) {
         cost[is_less].lane[i] = static_cast<int16_t>(bin_costs().cost[1 - is_less][32 + i]);
       }
-      const EstimatorSet& set = kEstimatorSets[static_cast<size_t>(i % kSets)];
-      fast_shift.lane[i] = static_cast<int16_t>(set.fast_rate - 4);
-      slow_shift.lane[i] = static_cast<int16_t>(set.slow_rate);
+      fast_shift.lane[i] = static_cast<int16_t>(set_of_lane(i).fast_rate - 4);
+      slow_shift.lane[i] = static_cast<int16_t>(set_of_lane(i).slow_rate);
     }
     for (unsigned bins = 0; bins < 8; ++bins) {
       for (int lane = 0; lane < kMaxQueues * kSets; ++lane) ones[bins] |= (bins >> lane / kSets & 1) << lane;
@@ -67,26 +51,16 @@ NNR_AVX512_INLINE __m512i moved(__m512i state, __m512i step, __mmask32 zeros) {
 // Runs n bins of each of one to three contexts, which must differ.
 NNR_TARGET_AVX512 inline void run_queues_avx512(const Queue* queues, int n_queues, int n) {
   const EstimatorVectors& vectors = estimator_vectors();
-  LaneNumbers fast_lanes, slow_lanes;
-  const uint8_t* bins[kMaxQueues];
-  for (int q = 0; q < kMaxQueues; ++q) {
-    const Queue& queue = queues[q < n_queues ? q : 0];
-    bins[q] = queue.bins;
-    for (int set = 0; set < kSets; ++set) {
-      fast_lanes.lane[kSets * q + set] = queue.record->fast[set], slow_lanes.lane[kSets * q + set] = queue.record->slow[set];
-    }
-  }
-  __m512i fast = load_lanes(fast_lanes), slow = load_lanes(slow_lanes);
+  QueueLanes lanes(queues, n_queues);
+  __m512i fast = load_lanes(lanes.fast), slow = load_lanes(lanes.slow);
   __m512i even_sums = _mm512_setzero_si512(), odd_sums = even_sums;
   const __m512i table = load_lanes(vectors.adaptation), more = load_lanes(vectors.cost[0]);
   const __m512i less = load_lanes(vectors.cost[1]), fast_shift = load_lanes(vectors.fast_shift);
   const __m512i slow_shift = load_lanes(vectors.slow_shift), whole = _mm512_set1_epi16(-16);
   const __m512i minus = _mm512_set1_epi16(-1), is_less = _mm512_set1_epi16(32);
-  unsigned n_ones[kMaxQueues] = {};
   for (int i = 0; i < n; ++i) {
-    const unsigned a = bins[0][i], b = bins[1][i], c = bins[2][i];
-    n_ones[0] += a, n_ones[1] += b, n_ones[2] += c;
-    const __mmask32 zeros = ~vectors.ones[a + 2 * b + 4 * c];
+    const unsigned bins = lanes.bins[0][i] + 2u * lanes.bins[1][i] + 4u * lanes.bins[2][i];
+    const __mmask32 zeros = ~vectors.ones[bins];
     const __m512i column = _mm512_srai_epi16(_mm512_add_epi16(fast, slow), 7);
     // Bit 5 of the column is set below zero, where 0 is the more probable bin.
     const __m512i towards = _mm512_mask_sub_epi16(column, zeros, minus, column);
@@ -99,19 +73,10 @@ NNR_TARGET_AVX512 inline void run_queues_avx512(const Queue* queues, int n_queue
     fast = moved(fast, _mm512_and_si512(fast_step, whole), zeros);
     slow = moved(slow, slow_step, zeros);
   }
-  alignas(64) uint32_t sums[2][kWideLanesOfQueues / 2];  // of even and of odd lanes
-  _mm512_store_si512(fast_lanes.lane, fast), _mm512_store_si512(slow_lanes.lane, slow);
+  alignas(64) uint32_t sums[2][kQueueLanes / 2];  // of even and of odd lanes
+  _mm512_store_si512(lanes.fast.lane, fast), _mm512_store_si512(lanes.slow.lane, slow);
   _mm512_store_si512(sums[0], even_sums), _mm512_store_si512(sums[1], odd_sums);
-  for (int q = 0; q < n_queues; ++q) {
-    ContextRecord& record = *queues[q].record;
-    for (int set = 0; set < kSets; ++set) {
-      const int lane = kSets * q + set;
-      record.fast[set] = fast_lanes.lane[lane], record.slow[set] = slow_lanes.lane[lane];
-      record.cost[set] += sums[lane & 1][lane >> 1];
-    }
-    record.n_bins += static_cast<uint64_t>(n);
-    record.n_ones += n_ones[q];
-  }
+  lanes.finish(queues, n_queues, n, [&](int lane) { return sums[lane & 1][lane >> 1]; });
 }
 #endif
 
@@ -119,7 +84,7 @@ inline QueueKernel queue_kernel(bool portable) {
 #if NNR_X86
   const bool has_avx512 = has_instructions(kAvx512F | kAvx512Bw | kAvx512Vl | kAvx512Dq);
   if (!portable && has_avx2() && has_avx512) return {kMaxQueues, run_queues_avx512};
-  if (!portable && has_avx2()) return {2, run_queues_avx2};
+  if (!portable && has_avx2()) return {kMaxQueues, run_queues_avx2};
 #endif
   (void)portable;
   return {2, run_queues_portable};

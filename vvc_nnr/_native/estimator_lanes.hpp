@@ -176,8 +176,4 @@ NNR_INLINE void run_queues(const Queue* queues, int n_queues, int n) {
 
 inline void run_queues_portable(const Queue* queues, int n_queues, int n) { run_queues(queues, n_queues, n); }
 
-NNR_TARGET_AVX2 inline void run_queues_avx2(const Queue* queues, int n_queues, int n) {
-  run_queues(queues, n_queues, n);
-}
-
 }  // namespace nnr

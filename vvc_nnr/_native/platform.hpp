@@ -10,7 +10,10 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #if defined(__GNUC__) && !defined(NNR_ISO)
 #define NNR_GNU 1
@@ -65,11 +68,22 @@ constexpr uint64_t kAvx512F = 1ull << 16, kAvx512Dq = 1ull << 17, kAvx512Cd = 1u
 constexpr uint64_t kAvx512Vl = 1ull << 31, kAvx512Vbmi = 1ull << 33, kAvx512Vbmi2 = 1ull << 38;
 constexpr uint64_t kAvx512Vnni = 1ull << 43;
 
+constexpr uint64_t kOfAvx512 = kAvx512F | kAvx512Dq | kAvx512Cd | kAvx512Bw | kAvx512Vl | kAvx512Vbmi |
+                               kAvx512Vbmi2 | kAvx512Vnni;
+
+// What may be used at all, by the environment, so that a processor can be tested as an older one.
+inline uint64_t allowed_instruction_sets() {
+  const char* limit = std::getenv("VVC_NNR_INSTRUCTIONS");
+  if (!limit || !*limit || !std::strcmp(limit, "gathers")) return ~uint64_t{0};
+  if (!std::strcmp(limit, "avx2")) return ~kOfAvx512;
+  if (!std::strcmp(limit, "portable")) return 0;
+  throw std::runtime_error(std::string("VVC_NNR_INSTRUCTIONS is \"") + limit +
+                           "\"; must be gathers, avx2, portable or empty");
+}
+
 // Those of this processor whose registers the system keeps. Not all compilers can be asked: Zig's builtin finds none.
 inline uint64_t find_instruction_sets() {
   constexpr unsigned kOsXsave = 1u << 27, kAvxState = 0x06, kAvx512State = 0xe6;
-  constexpr uint64_t kOfAvx512 = kAvx512F | kAvx512Dq | kAvx512Cd | kAvx512Bw | kAvx512Vl | kAvx512Vbmi |
-                                 kAvx512Vbmi2 | kAvx512Vnni;
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & kOsXsave)) return 0;
   unsigned kept, high;
@@ -80,10 +94,33 @@ inline uint64_t find_instruction_sets() {
 }
 
 inline bool has_instructions(uint64_t sets) {
-  static const uint64_t found = find_instruction_sets();
+  static const uint64_t found = find_instruction_sets() & allowed_instruction_sets();
   return (found & sets) == sets;
 }
+
+// Whether gathers and scatters take longer than loads and stores of single words: on AMD's processors, measured on Zen 4.
+// The environment may say that they do not.
+inline bool find_slow_gathers() {
+  const char* limit = std::getenv("VVC_NNR_INSTRUCTIONS");
+  unsigned a, b, c, d;
+  if ((limit && !std::strcmp(limit, "gathers")) || !__get_cpuid(0, &a, &b, &c, &d)) return false;
+  char vendor[12];
+  std::memcpy(vendor, &b, 4), std::memcpy(vendor + 4, &d, 4), std::memcpy(vendor + 8, &c, 4);
+  return !std::memcmp(vendor, "AuthenticAMD", sizeof vendor);
+}
+
+inline bool has_slow_gathers() {
+  static const bool found = find_slow_gathers();
+  return found;
+}
 #endif
+
+// Finds the instruction sets, once. Throws std::runtime_error if the environment names none that is known.
+inline void choose_instructions() {
+#if NNR_X86
+  has_instructions(0);
+#endif
+}
 
 inline bool has_avx2() {
 #if NNR_X86

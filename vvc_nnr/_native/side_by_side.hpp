@@ -36,7 +36,11 @@ inline bool can_share(const LoneTensor& tensor) {
 
 class SideBySide {
  public:
-  explicit SideBySide(bool portable) : portable_(portable) {}
+  explicit SideBySide(bool portable) : portable_(portable) {
+#if NNR_X86
+    kernel_ = wide_kernel(portable);
+#endif
+  }
 
   void decode(LoneTensor* tensors, int64_t n) {
     std::vector<LoneTensor*> shared;
@@ -149,7 +153,7 @@ class SideBySide {
   void run() {
     moved_.clear();
 #if NNR_X86
-    if (!portable_ && has_wide_lanes() && waiting_.size() >= kWorthWideLanes) return run_wide_lanes();
+    if (kernel_.max_lanes && waiting_.size() >= kWorthWideLanes) return run_wide_lanes();
 #endif
     int n_active = 0;
     while (n_active < kMaxLanes && start(n_active)) ++n_active;
@@ -197,7 +201,7 @@ class SideBySide {
     uint32_t active = 0;
     for (int i = 0; i < n_lanes; ++i) start_wide(i, active);
     while (__builtin_popcount(active) >= kWorthWideLanes) {
-      run_wide(states_.get(), lanes_.get(), wide_run(lanes_.get(), active), active);
+      kernel_.run(states_.get(), lanes_.get(), wide_run(lanes_.get(), active), active);
       for (uint32_t rest = active; rest; rest &= rest - 1) {
         const int i = __builtin_ctz(rest);
         Lane& lane = lanes_[static_cast<size_t>(i)];
@@ -218,8 +222,9 @@ class SideBySide {
   }
 
   // Two vectors only where they are worth it.
-  static int lanes_for(size_t n_tensors) {
-    return static_cast<int>(std::min<size_t>(n_tensors, n_tensors < kMaxWideLanes ? kWideLanes : kMaxWideLanes));
+  int lanes_for(size_t n_tensors) const {
+    const auto most = static_cast<size_t>(kernel_.max_lanes);
+    return static_cast<int>(std::min<size_t>(n_tensors, n_tensors < most ? kWideLanes : most));
   }
 
   WideState& state_of(int i) { return states_[static_cast<size_t>(i / kWideLanes)]; }
@@ -258,6 +263,7 @@ class SideBySide {
     }
   }
 
+  WideKernel kernel_;
   std::unique_ptr<WideState[]> states_;
   std::unique_ptr<WideSteps> steps_;
 #endif

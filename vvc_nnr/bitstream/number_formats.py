@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -88,10 +89,16 @@ def number_format_of(name: str, array: Array | FloatBits) -> str:
     """
     if isinstance(array, FloatBits):
         return array.number_format
-    found = str(array.dtype.newbyteorder("=")) if array.dtype.names is None else "records"
+    found = _name_of(array.dtype)
     if found not in (*INTEGERS, *FLOATS):
         raise InputError(f"tensor {name!r}: cannot code {found}, only {', '.join((*INTEGERS, *FLOATS))}")
     return found
+
+
+@lru_cache(64)
+def _name_of(dtype: np.dtype[Any]) -> str:
+    """Of whatever byte order; numpy takes long to spell it."""
+    return str(dtype.newbyteorder("=")) if dtype.names is None else "records"
 
 
 def plain_array(array: Array | FloatBits) -> Array:

@@ -8,6 +8,7 @@ so K more is twice the step, and steps run from 2**-32 to almost 2**32 whatever 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from vvc_nnr.errors import InputError
 
@@ -27,6 +28,7 @@ def check_qp(qp: int, qp_density: int, what: str) -> None:
         raise InputError(f"{what}: {qp!r}; must be a whole number from {low} to {high} (density {qp_density})")
 
 
+@lru_cache(4096)
 def step_size(qp: int, qp_density: int) -> float:
     """The quantisation step of a QP, exact in float32 while qp lies in the limits."""
     k = 1 << qp_density

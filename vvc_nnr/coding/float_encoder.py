@@ -69,7 +69,7 @@ def encode_floats(
     shape, kind = coded_shape(values.shape), PayloadType.FLOAT
     unit = unit_of(job, job.name, kind, shape, options, scan_order, dq_flag=quantiser.use_dq)
     values = clipped(values, quantiser, step)
-    params = replace(make_params(unit, unit.parts()[0], job.past), row_skip_allowed=options.row_skipping)
+    params = make_params(unit, unit.parts()[0], job.past, row_skip_allowed=options.row_skipping)
     found, quantiser, weak_db = _search_as_finely(job, original, values, params, quantiser, options)
     is_plain = job.parent is None and not quantiser.by_role and not quantiser.keeps_sign
     wants_codebook = options.codebook != "off" and values.ndim > 1 and is_plain

@@ -243,7 +243,7 @@ def _qps(placed: PlacedUnit, unit: DataUnit) -> tuple[int | None, int | None]:
     vectors = [part for part in unit.parts() if part.kind < PartKind.WEIGHT]
     qps = qps_of(
         bytes(unit.payload) if vectors else bytes(unit.payload[:16]),
-        [make_params(unit, part, is_edition_2=is_edition_2) for part in vectors],
+        [make_params(unit, part, row_skip_allowed=is_edition_2) for part in vectors],
         placed.parameter_sets.qp_density,
     )
     return (qps[0] if vectors and vectors[0].kind is PartKind.SCALING else None), qps[-1]
@@ -257,7 +257,7 @@ def _bin_bits(tensor: CodedTensor) -> tuple[dict[str, float], int]:
         decoded = decode_unit(unit, placed.parameter_sets, output="indices", max_elements=unit.n_elements)
         is_edition_2 = placed.parameter_sets.general_profile_idc == 1
         for part, found in zip(unit.parts(), decoded, strict=True):
-            params = make_params(unit, part, is_edition_2=is_edition_2)
+            params = make_params(unit, part, row_skip_allowed=is_edition_2)
             for kind, bits in _bits_of(params, found).items():
                 total[kind] = total.get(kind, 0.0) + bits
             n_sets += int(np.count_nonzero(_sets_of(found)))

@@ -191,7 +191,7 @@ def _encode_scaled(
     step = step_size(quantiser.qp, options.qp_density)
     plain = unit_of(job, job.name, PayloadType.FLOAT, coded_shape(values.shape), options)
     unit = scaling.unit_of(replace(plain, scan_order=scan_order_of_floats(rows, step, options)))
-    params = replace(make_params(unit, unit.parts()[-1]), row_skip_allowed=options.row_skipping)
+    params = make_params(unit, unit.parts()[-1], row_skip_allowed=options.row_skipping)
     found = search_levels(clipped(rows, quantiser, step), params, quantiser, options)
     unit = with_unary_length(unit, found.indices) if job.unary_length_minus1 == "fitting" else unit
     indices = PartIndices(found.indices, quantiser.qp, found.skipped_rows)

@@ -40,7 +40,7 @@ class TensorPast:
 
 
 def make_params(
-    unit: DataUnit, part: UnitPart, past: TensorPast | None = None, *, is_edition_2: bool = True
+    unit: DataUnit, part: UnitPart, past: TensorPast | None = None, *, row_skip_allowed: bool = True
 ) -> TensorParams:
     """What the kernels have to know of one tensor of a unit."""
     parent = unit.parent
@@ -53,7 +53,7 @@ def make_params(
         scan_order=part.scan_order,
         codebook_size=len(part.codebook.values) if part.codebook else None,
         codebook_zero_offset=part.codebook.zero_offset if part.codebook else 0,
-        row_skip_allowed=is_edition_2,
+        row_skip_allowed=row_skip_allowed,
         parent_present=parent is not None,
         temporal=past.levels if past and is_temporal else None,
         history=past.history if past else None,
@@ -174,7 +174,7 @@ def payload_of(
     parts = unit.parts()
     return Payload(
         bytes(unit.payload),
-        [make_params(unit, part, past, is_edition_2=sets.general_profile_idc == 1) for part in parts],
+        [make_params(unit, part, past, row_skip_allowed=sets.general_profile_idc == 1) for part in parts],
         max_elements,
         unit.has_qp,
         sets.qp_density,

@@ -226,7 +226,7 @@ class LowRate:
         """
         flat = values.reshape(-1)
         sample = flat[:: max(1, flat.size // SAMPLE_SIZE)]
-        mean_steps = float(np.abs(sample).mean(dtype=np.float64)) / step
+        mean_steps = float(np.add.reduce(np.abs(sample), dtype=np.float64)) / sample.size / step  # as `mean`, faster
         return 0.0 if mean_steps >= self.max_steps else self.lambda_rd
 
 
