@@ -42,6 +42,7 @@ FOLDERS_IN_ORDER = {
         "sensitivity",
         "compress",
         "",
+        "__main__",
     ],
     "vvc_nnr.codec": [
         "",

@@ -552,3 +552,24 @@ def test_a_module_of_the_package_itself_that_is_missing_is_a_fault(monkeypatch: 
     monkeypatch.setattr("vvc_nnr.experiments.cli.main.command_class", command_class)
     with pytest.raises(ModuleNotFoundError):
         main(["demo"])
+
+
+def test_the_package_is_run_as_the_command(tmp_path):
+    def run(*words):
+        return subprocess.run([sys.executable, "-m", "vvc_nnr", *words], cwd=tmp_path, capture_output=True, text=True)
+
+    asked = run("--help")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert asked.stdout.startswith("usage: vvc-nnr")
+    refused = run("inspect", "none.nnc")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("vvc-nnr: error: none.nnc")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_package_that_is_not_installed_says_so(monkeypatch, capsys):
+    from vvc_nnr import __main__
+
+    monkeypatch.setattr(__main__, "entry_points", lambda **_: ())
+    assert __main__.main() == 2
+    assert "pip install -e ." in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -353,8 +354,12 @@ def test_metadata_that_cannot_be_coded() -> None:
         vvc_nnr.compress({}, metadata={"a": "\ud800"})
 
 
-def test_a_crafted_manifest_cannot_bring_text_that_no_file_can_hold(refused: Run, tmp_path: Path) -> None:
+def test_a_crafted_manifest_cannot_bring_text_that_no_file_can_hold(
+    refused: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "crafted.nnc"
+    escaped = partial(json.dumps, separators=(",", ":"))
+    monkeypatch.setattr("vvc_nnr.bitstream.manifest.json.dumps", lambda content, **_: escaped(content))
     path.write_bytes(write_stream([], ModelParameterSet(), Manifest(metadata={"a": "\ud800"})))
     assert "crafted.nnc: " in refused("decompress", path, "-o", tmp_path / "x.safetensors")
     assert "crafted.nnc: " in refused("inspect", path)

@@ -105,6 +105,7 @@ def _own_streams() -> dict[str, bytes]:
     }
     streams = {name: compress({"tall": tall}, n_threads=1, **chosen) for name, chosen in options.items()}
     streams |= {"mixed": compress(mixed, n_threads=1, metadata={"architecture": "none"}), "block": _block()}
+    streams["copies"] = compress({"tall": tall, "half": mixed["half"], "again": tall.copy()}, n_threads=1)
     sizes = np.exp(random.normal(size=(20, 1)))
     scaled = {"a": random.normal(size=(20, 9)) * sizes, "b": random.normal(size=(3, 20)) / sizes.T}
     for name, dtype in (("local scaling", np.float32), ("local scaling of half floats", np.float16)):

@@ -284,7 +284,7 @@ def test_the_stream_does_not_depend_on_the_number_of_threads() -> None:
 def test_large_tensors_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vvc_nnr.coding.decoder.SPLIT_ELEMENTS", 1 << 10)
     rows = {"huge": 300, "large": 120, "a": 40, "b": 40, "c": 40, "small": 2}
-    network = {name: laplacian((n, 64), n) for name, n in rows.items()}
+    network = {name: laplacian((n, 64), place) for place, (name, n) in enumerate(rows.items())}
     data = compress(network, scan_order=1)
     tensors = read_stream(data).tensors
     split = {n: [tensors[place].name for place in _split_tensors(tensors, n)] for n in (1, 2, 3)}

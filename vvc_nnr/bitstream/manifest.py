@@ -82,7 +82,8 @@ MAX_EMPTY_VOLUME = 1 << 56
 # hexadecimal; and the keys that they stand behind.
 DIGITS, OLD_DIGITS = (5, 10), (8, 32)
 _BEGIN = b'{"vvc_nnr":'
-_KEYS = {b'"#":"': DIGITS, b'"sha256":"': OLD_DIGITS}
+_KEY = b'"#":"'
+_KEYS = {_KEY: DIGITS, b'"sha256":"': OLD_DIGITS}
 _END = b'"}\0'
 # What a manifest ends with.
 MAX_TAIL_BYTES = max(len(key) + max(digits) for key, digits in _KEYS.items()) + len(_END)
@@ -168,7 +169,17 @@ class Manifest:
 def is_manifest(data: bytes | memoryview) -> bool:
     """Whether the body of a unit is a manifest, or was one before it was damaged."""
     head, tail = bytes(data[:256]), bytes(data[-MAX_TAIL_BYTES:])
-    return _BEGIN in head or b'"sha256":"' in tail or _digits_at(tail)[1] in DIGITS
+    if _BEGIN in head or b'"sha256":"' in tail or _digits_at(tail)[1] in DIGITS:
+        return True
+    starts = (len(tail) - len(_END) - n_digits - len(_KEY) for n_digits in DIGITS)
+    has_key = any(_is_near(tail[max(start, 0) :], _KEY) for start in starts)
+    return _is_near(head, _BEGIN) or (tail.endswith(_END) and has_key)
+
+
+def _is_near(text: bytes, wanted: bytes) -> bool:
+    """Whether a text begins with most letters of another one."""
+    n_alike = sum(a == b for a, b in zip(text, wanted, strict=False))
+    return 2 * n_alike > len(wanted)
 
 
 def start_of_manifest(text: bytes) -> int:

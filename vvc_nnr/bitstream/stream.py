@@ -286,14 +286,19 @@ def _find_manifest(data: Buffer, units: Sequence[PlacedUnit], n_data_units: int)
         BitstreamError: If it is damaged, in the wrong place, or missing together with its unit.
     """
     found: list[PlacedUnit] = []
-    wants_topology = False
+    sets = [placed.unit for placed in units if isinstance(placed.unit, ModelParameterSet)]
+    is_update = any(mps.mps_parent_signalling_enabled_flag for mps in sets)
+    wants_topology = bool(sets) and sets[-1].topology_carriage_flag
     for placed in units:
-        if isinstance(placed.unit, ModelParameterSet):
-            wants_topology = placed.unit.topology_carriage_flag
         if is_manifest(_body(placed.unit)):
             found.append(placed)
         elif isinstance(placed.unit, TopologyUnit):
             check_end(placed.unit)
+            if is_update and placed.unit.topology_data.strip(b"\0"):
+                raise BitstreamError(
+                    "the topology unit of an update is neither empty nor a manifest, as one is that was damaged",
+                    offset_bytes=placed.offset_bytes,
+                )
     if wants_topology and not any(isinstance(placed.unit, TopologyUnit) for placed in units):
         raise BitstreamError("the model parameter set announces a topology unit, and there is none", field="stream")
     if len(found) > 1 or any(isinstance(placed.unit, OpaqueUnit) for placed in found):

@@ -91,10 +91,10 @@ def growth_line(coded: CodedNetwork) -> str:
     return f"{coded.growth_bytes} bytes larger than the input, of {coded.input_bytes} bytes"
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+def listed(names: Sequence[str], notes: Mapping[str, str] | None = None) -> str:
+    """The first names, each with its note if there are any, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(shown(name, 60) for name in names[:_SHOWN]) + more
+    return ", ".join(shown(name, 60) + (f" ({notes[name]})" if notes else "") for name in names[:_SHOWN]) + more
 
 
 def _counted(names: Sized, one: str, many: str) -> str:
@@ -150,7 +150,6 @@ def weak_line(weak_db: Mapping[str, float]) -> str:
 def weak_names(weak_db: Mapping[str, float]) -> str:
     """The names of tensors that keep less than WEAK_DB, the worst first."""
     worst = sorted(weak_db, key=weak_db.__getitem__)
-    named = ", ".join(f"{shown(name, 60)} ({weak_db[name]:.1f} dB)" for name in worst[:_SHOWN])
-    more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
+    named = listed(worst, {name: f"{ratio_db:.1f} dB" for name, ratio_db in weak_db.items()})
     kept = f"a signal-to-noise ratio of less than {WEAK_DB:.0f} dB, as a whole or in many rows"
-    return f"{_counted(worst, 'keeps', 'keep')} {kept}: {named}{more}"
+    return f"{_counted(worst, 'keeps', 'keep')} {kept}: {named}"

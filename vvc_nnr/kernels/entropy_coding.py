@@ -92,10 +92,9 @@ def encode_payload(
     encoder = _kernels.Encoder()
     marks, choices = [], []
     for tensor in tensors:
-        _require(tensor.params.problem(), InputError)
-        indices = _checked_indices(tensor)
-        if tensor.qp is not None:
-            encoder.put_bits(_qp_field(tensor.qp, 6 + qp_density), 6 + qp_density)
+        indices, field, n_qp_bits = _checked(tensor, qp_density)
+        if n_qp_bits:
+            encoder.put_bits(field, n_qp_bits)
         layout = tensor.params.layout()
         chosen = choose(tensor.params, indices, tensor.choices, n_threads=n_threads, portable=portable, layout=layout)
         assert chosen.estimator_sets is not None
@@ -116,10 +115,7 @@ def _encoded_alone(tensor: TensorInput, qp_density: int, n_threads: int, portabl
     has_rows = choices.skipped_rows is not None or choices.row_skip_flag
     if has_rows or choices.history_flag or (params.history is not None and params.parent_present):
         return None
-    _require(params.problem(), InputError)
-    indices = _checked_indices(tensor)
-    n_qp_bits = 0 if tensor.qp is None else 6 + qp_density
-    field = 0 if tensor.qp is None else _qp_field(tensor.qp, n_qp_bits)
+    indices, field, n_qp_bits = _checked(tensor, qp_density)
     layout = params.layout()
     if choices.estimator_sets is not None:
         check_sets(choices.estimator_sets, layout)
@@ -394,6 +390,17 @@ class _Opened:
     def decoded(self, marks: Sequence[tuple[int, int, int]]) -> DecodedTensor:
         """The tensor, after its values were decoded."""
         return DecodedTensor(self.numbers, self.choices, _entry_points(marks), self.qp)
+
+
+def _checked(tensor: TensorInput, qp_density: int) -> tuple[NDArray[np.int32], int, int]:
+    """What the kernels take of a tensor: its indices, and its QP as a field of so many bits, 0 without a QP.
+
+    Raises:
+        InputError, ShapeError: As `encode_payload` does.
+    """
+    _require(tensor.params.problem(), InputError)
+    indices, n_qp_bits = _checked_indices(tensor), 0 if tensor.qp is None else 6 + qp_density
+    return indices, 0 if tensor.qp is None else _qp_field(tensor.qp, n_qp_bits), n_qp_bits
 
 
 def _checked_indices(tensor: TensorInput) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays, is_float, number_format_of, shape_of
-from vvc_nnr.roles.by_name import by_values, entropy_role, named_roles, normed_roles
+from vvc_nnr.roles.by_name import by_values, entropy_role, float8_scales, named_roles, normed_roles
 from vvc_nnr.roles.roles import Role, TensorRole
 
 _NORMS = frozenset({"_NormBase", "_BatchNorm", "LayerNorm", "GroupNorm", "RMSNorm", "LayerNorm2d", "FrozenBatchNorm2d"})
@@ -32,9 +32,9 @@ def module_roles(module: Any, arrays: NamedArrays) -> dict[str, TensorRole]:
         module: The module.
         arrays: Its state dict as arrays.
     """
-    told, normed = dict(_told_by_types(module)), normed_roles(arrays)
+    told, by_structure = dict(_told_by_types(module)), normed_roles(arrays).keys() | float8_scales(arrays)
     roles = {
-        name: by_values(told[name](shape_of(array)), array) if name in told and name not in normed else guess
+        name: by_values(told[name](shape_of(array)), array) if name in told and name not in by_structure else guess
         for (name, array), guess in zip(arrays.items(), named_roles(arrays).values(), strict=True)
     }
     return {name: _checked(name, role, arrays[name]) for name, role in roles.items()}

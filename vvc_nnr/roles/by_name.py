@@ -7,6 +7,7 @@ most: a running variance makes it a batch norm, a table of cumulated frequencies
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -103,8 +104,12 @@ _NORM = re.compile(r"(?i)(^|[._])(bn|gn|ln|in|norm|batch_?norm|layer_?norm|group
 # Own names that begin with their module's: all of a norm's or a GDN's, and plain statistics of what is called a norm.
 _JOINED = re.compile(r"(?i)(.+)_((running|moving)_?(mean|var|variance)|gamma|beta)")
 _JOINED_PLAIN = re.compile(r"(?i)(.*(?:bn|norm|batch_?normalization)_?\d*)_(mean|var|variance)")
-# Of a scale of float8: weight_scale, weight_scale_inv, input_scale, scale_weight.
-_SCALE = re.compile(r"(?i)(^|_)scale(_|$)")
+# Of a scale of float8, or what it is made of: weight_scale, weight_scale_inv, scales, input_amax.
+_SCALE = re.compile(r"(?i)(^|_)(scales?|amax|absmax)(_|$)")
+# What is no scale, whatever its shape.
+_SHIFT = re.compile(r"(?i)bias$|^beta$")
+# A scale is for so many values or more, but for those of whole rows.
+_MIN_SCALED = 16
 _OUTPUT_NUMBER = re.compile(r":\d+$")
 # Names of constants, and those that weights have too: their values tell.
 _CONSTANT = re.compile(
@@ -118,8 +123,67 @@ def named_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
     """The role of every tensor of a state dict."""
     parts, siblings = _siblings(arrays)
     entropy_models = tuple(prefix for prefix, own in siblings.items() if own.keys() & _ENTROPY_MARKS)
-    scaled = frozenset(parts[name][0] for name, array in arrays.items() if number_format_of(name, array) in FLOAT8)
-    return {name: _role(name, *parts[name], array, siblings, entropy_models, scaled) for name, array in arrays.items()}
+    scales = _float8_scales(arrays, parts)
+    return {name: _role(name, *parts[name], array, siblings, entropy_models, scales) for name, array in arrays.items()}
+
+
+def float8_scales(arrays: NamedArrays) -> frozenset[str]:
+    """The names of floats that float8 tensors beside them are multiplied by, or were scaled by, by name or structure.
+
+    By name they are in the same module, in a part of it (`fc.weight_quantizer._amax` of `fc.weight`), or around it. By
+    structure a scale is in the same module and no bias, has no negative value, and a shape with a value for all of a
+    float8 tensor, for each of its rows or columns, or for each block.
+    """
+    return _float8_scales(arrays, {name: _parts(name) for name in arrays})
+
+
+def _float8_scales(arrays: NamedArrays, parts: Mapping[str, tuple[str, str]]) -> frozenset[str]:
+    scaled: dict[str, set[tuple[int, ...]]] = defaultdict(set)
+    for name, array in arrays.items():
+        if number_format_of(name, array) in FLOAT8:
+            scaled[parts[name][0]].add(shape_of(array))
+    if not scaled:
+        return frozenset()
+    around = {_outer(prefix) for prefix in scaled}
+    found = set()
+    for name, array in arrays.items():
+        (prefix, own), number_format = parts[name], number_format_of(name, array)
+        if not is_float(number_format) or number_format in FLOAT8:
+            continue
+        if _SCALE.search(own):
+            is_scale = prefix in scaled or _outer(prefix) in scaled or prefix in around
+        else:
+            fits = any(_fits_scale(shape_of(array), shape) for shape in scaled.get(prefix, ()))
+            is_scale = fits and not _SHIFT.search(own) and not bool((numpy_values(array) < 0).any())
+        if is_scale:
+            found.add(name)
+    return frozenset(found)
+
+
+def _outer(prefix: str) -> str:
+    """The module that a module is a part of."""
+    return prefix.rpartition(".")[0]
+
+
+def _fits_scale(shape: tuple[int, ...], scaled: tuple[int, ...]) -> bool:
+    """Whether a shape has a value for all of a tensor, or for each of its rows, columns or blocks; axes of 1 aside."""
+    sides = tuple(side for side in shape if side != 1)
+    if not sides:
+        return True
+    if 0 in sides or len(scaled) < 2:
+        return False
+    if len(sides) == 1:
+        return sides[0] in scaled
+    if _MIN_SCALED * math.prod(sides) > math.prod(scaled):
+        return False
+    matrix = scaled[0], math.prod(scaled[1:])
+    return any(_are_blocks(*pair) for pair in ((shape, scaled), (sides, matrix), (sides, matrix[::-1])))
+
+
+def _are_blocks(numbers: tuple[int, ...], sides: tuple[int, ...]) -> bool:
+    """Whether each number is how many blocks of some size a side is."""
+    pairs = zip(numbers, sides, strict=False)
+    return len(numbers) == len(sides) and all(n == math.ceil(side / math.ceil(side / n)) for n, side in pairs)
 
 
 def normed_roles(arrays: NamedArrays) -> dict[str, TensorRole]:
@@ -168,9 +232,9 @@ def _role(
     array: Array | FloatBits,
     siblings: Mapping[str, Mapping[str, tuple[int, ...]]],
     entropy_models: tuple[str, ...],
-    scaled: frozenset[str],
+    scales: frozenset[str],
 ) -> TensorRole:
-    """The role of a tensor; `scaled` are modules with tensors of float8, which scales beside them multiply."""
+    """The role of a tensor; `scales` are what `float8_scales` finds."""
     if any(prefix == model or prefix.startswith(f"{model}.") for model in entropy_models if model):
         return TensorRole(entropy_role(f"{prefix}.{own}", array), "tensors beside it")
     if own == _OPAQUE:
@@ -179,7 +243,7 @@ def _role(
         return TensorRole(Role.COUNTER, "name")
     if not is_float(number_format_of(name, array)):
         return TensorRole(Role.CONSTANT, "integers")
-    if prefix in scaled and _SCALE.search(own):
+    if name in scales:
         return TensorRole(Role.CONSTANT, "tensors beside it")
     beside = siblings[prefix]
     is_of_layer = _OUTPUT_NUMBER.search(name) or "bias" in beside

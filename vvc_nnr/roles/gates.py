@@ -9,11 +9,13 @@ that equal noise is seen less in weights of the state: in 22 of 27 layers that w
     where                                   axis   order of LSTM, GRU
     ONNX operators, (directions, n h, ...)  1      i o f c, z r h
     torch, weight_ih and weight_hh          0      i f g o, r z n
-    Keras, kernel and recurrent_kernel      1      i f c o, z r h
+    Keras, kernel and recurrent_kernel,     1      i f c o, z r h
+    of Keras 3 cell/vars/0 and 1
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +27,8 @@ N_PARTS = {"LSTM": 4, "GRU": 3}
 # Of the candidate in torch and Keras, with LSTM and GRU.
 _THIRD = 2
 _TORCH_NAMES, _KERAS_NAMES = ("weight_ih", "weight_hh"), ("kernel", "recurrent_kernel")
+# In Keras 3, whose tensors have numbers: layers/lstm/cell/vars/1, of cells in a list layers/rnn/cell/cells/gru_cell/vars/0.
+_KERAS_3 = re.compile(r"((?:.*[/_])?cell(?:_[0-9]+)?/vars/)([01])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +101,5 @@ def _pairs(names: Mapping[str, Any]) -> Iterator[tuple[str, int, str, str]]:
         if own in _KERAS_NAMES:
             of_input, of_state = (f"{head}{slash}{each}{colon}{number}" for each in _KERAS_NAMES)
             yield name, 1, of_input, of_state
+        if numbered := _KERAS_3.fullmatch(name):
+            yield name, 1, f"{numbered[1]}0", f"{numbered[1]}1"

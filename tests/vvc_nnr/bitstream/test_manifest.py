@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from typing import Any
 
@@ -25,6 +26,7 @@ from vvc_nnr.bitstream.number_formats import BITS_OF, NUMBER_FORMATS, VALUES_SUF
 from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream, with_metadata
 from vvc_nnr.bitstream.units import DataUnit, StartUnit, TopologyUnit, Unit, read_units, write_units
+from vvc_nnr.coding.update import apply_update, compress_update
 from vvc_nnr.compress import compress, decompress, inspect
 from vvc_nnr.errors import BitstreamError, UnsupportedError
 
@@ -229,3 +231,36 @@ def test_random_items_are_read_or_refused() -> None:
         items = "".join(chosen.choice("-eefbqqdg?*=()+:sb0123,") for _ in range(chosen.randrange(1, 9)))
         with contextlib.suppress(BitstreamError):
             decompress(sealed(units, b'{"vvc_nnr":"%s","#":"00000"}\0' % items.encode()))
+
+
+_STATE = {"w": np.arange(48, dtype=np.float32).reshape(6, 8), "v": np.linspace(0, 1, 9, dtype=np.float32)}
+_NEW = {name: array + np.float32(0.25) for name, array in _STATE.items()}
+
+
+@pytest.mark.parametrize("is_update", [False, True])
+def test_a_manifest_damaged_at_both_ends_is_no_missing_one(is_update: bool) -> None:
+    data = compress_update(_STATE, _NEW)[0] if is_update else compress(_STATE)
+    begin, end = data.index(b'{"vvc_nnr":') + 1, data.index(b'"#":"')
+    for first, last in itertools.product(range(begin, begin + 10), range(end, end + 5)):
+        damaged = bytearray(data)
+        damaged[first] ^= 4
+        damaged[last] ^= 2
+        with pytest.raises(BitstreamError, match=r"checksum|beginning"):
+            apply_update(_STATE, bytes(damaged)) if is_update else decompress(bytes(damaged))
+
+
+def test_any_text_but_a_manifest_is_damage_of_an_update() -> None:
+    data = compress_update(_STATE, _NEW)[0]
+    begin = data.index(b'{"vvc_nnr":')
+    end = data.index(b'"}\0', begin) + 2
+    with pytest.raises(BitstreamError, match="neither empty nor a manifest"):
+        apply_update(_STATE, data[:begin] + b"x" * (end - begin) + data[end:])
+    brief, after = compress_update(_STATE, _NEW, brief=True)
+    assert apply_update(_STATE, brief).digest() == after.digest()
+
+
+def test_foreign_texts_are_passed_over() -> None:
+    units = [placed.unit for placed in read_units(compress(_STATE))]
+    text = TopologyUnit(topology_data=b'{"model":"x","layers":[1]}\0')
+    pieces = write_units([text if isinstance(unit, TopologyUnit) else unit for unit in units])
+    assert list(decompress(b"".join(map(bytes, pieces)))) == list(_STATE)

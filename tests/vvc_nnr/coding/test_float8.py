@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from vvc_nnr import (
     BaseState,
@@ -30,8 +32,11 @@ from vvc_nnr.bitstream.packing import lzma_bytes
 from vvc_nnr.bitstream.ties import find_ties
 from vvc_nnr.coding.exact_forms import bits_of_form, exact_form
 from vvc_nnr.coding.update import CompressOptions
-from vvc_nnr.model.torch import as_torch
+from vvc_nnr.model.torch import as_torch, named_arrays
 from vvc_nnr.network_file import NetworkArrays, decoded_arrays, read_arrays, write_arrays
+from vvc_nnr.roles.by_module import module_roles
+from vvc_nnr.roles.by_name import named_roles
+from vvc_nnr.roles.roles import Role
 
 NAMES = [name for name in FLOAT8 if hasattr(torch, name)]
 CODES = np.arange(256, dtype=np.uint8)
@@ -184,6 +189,76 @@ def test_scales_beside_it_are_exact() -> None:
     found = decompress(compress(network))
     for name in names:
         np.testing.assert_array_equal(found[f"fc.{name}"], network[f"fc.{name}"])
+
+
+@pytest.mark.parametrize(
+    "name", ["weight_scales", "amax", "input_amax", "weight_quantizer._amax", "weight._scale", "k_scale", "SCALES"]
+)
+def test_scales_are_known_by_name(name: str) -> None:
+    network = {"attn.fc.weight": _weight((64, 32)), "attn.fc.bias": _scales((64,)) - np.float32(0.5)}
+    for place in ("attn.fc.", "attn."):
+        if place == "attn." and "weight" in name:
+            continue
+        network |= {place + name: _scales((5, 7))}
+        assert named_roles(network)[place + name].role is Role.CONSTANT
+        np.testing.assert_array_equal(decompress(compress(network))[place + name], network[place + name])
+    assert named_roles(network)["attn.fc.bias"].role is Role.BIAS
+
+
+@pytest.mark.parametrize(
+    ("scaled", "shape"),
+    [
+        *(
+            ((256, 384), shape)
+            for shape in [(1,), (1, 1), (256,), (256, 1), (384,), (1, 384), (2, 3), (256, 3), (3, 256)]
+        ),
+        *(((200, 300), shape) for shape in [(2, 3), (200, 10)]),
+        *(((64, 32, 3, 3), shape) for shape in [(64,), (64, 1, 1, 1), (32,), (64, 18)]),
+        *(((4, 64, 128), shape) for shape in [(4,), (4, 64), (4, 64, 1), (4, 64, 4), (4, 1, 1)]),
+    ],
+)
+def test_scales_are_known_by_structure(scaled: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Per tensor, row, column or block, whatever they are called."""
+    network = {"fc.weight": _weight(scaled), "fc.w_s": _scales(shape), "other.w_s": _scales(shape)}
+    roles = named_roles(network)
+    assert roles["fc.w_s"].role is Role.CONSTANT
+    assert roles["other.w_s"].role is not Role.CONSTANT
+    np.testing.assert_array_equal(decompress(compress(network))["fc.w_s"], network["fc.w_s"])
+
+
+@pytest.mark.parametrize("own", ["bias", "beta", "in_proj_bias", "w_s"])
+def test_biases_and_other_weights_beside_float8_are_no_scales(own: str) -> None:
+    shifted = _scales((64,)) - np.float32(0.5 * (own == "w_s"))
+    large = {"fc.kernel": _scales((64, 32)), "fc.table": _scales((100,))}
+    roles = named_roles({"fc.weight": _weight((64, 32)), f"fc.{own}": shifted, **large})
+    assert not any(roles[name].role is Role.CONSTANT for name in (f"fc.{own}", *large))
+
+
+def test_scales_of_a_module_are_exact_whatever_its_class() -> None:
+    class Quantised(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(32, 64, dtype=torch.float8_e4m3fn)
+            self.bias = nn.Parameter(torch.randn(64))
+            self.w_s = nn.Parameter(torch.rand(64, 1) + 0.1)
+            self.weight_amax = nn.Parameter(torch.rand(3, 5))
+
+        def reset_parameters(self) -> None:
+            self.weight = nn.Parameter(torch.randn(64, 32).to(torch.float8_e4m3fn), requires_grad=False)
+
+    module = Quantised()
+    arrays = named_arrays(module)
+    roles = module_roles(module, arrays)
+    assert [roles[name].role for name in ("bias", "w_s", "weight_amax")] == [Role.BIAS, Role.CONSTANT, Role.CONSTANT]
+
+
+def _weight(shape: tuple[int, ...]) -> FloatBits:
+    found = nearest_in_format(np.random.default_rng(2).normal(0, 90, shape).astype(np.float32), "float8_e4m3fn")
+    assert isinstance(found, FloatBits)
+    return found
+
+
+def _scales(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.random.default_rng(4).uniform(0.01, 1, shape).astype(np.float32)
 
 
 def test_formats_of_one_memory_are_not_tied() -> None:

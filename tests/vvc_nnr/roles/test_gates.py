@@ -77,6 +77,26 @@ def test_candidates_are_of_whole_recurrent_layers_only() -> None:
     keras = {"a/lstm_cell/kernel:0": (6, 20), "a/lstm_cell/recurrent_kernel:0": (5, 20), "a/dense/kernel:0": (5, 20)}
     kernel, recurrent = list(keras)[:2]
     assert candidates_by_name(keras) == {kernel: Candidate(1, 4, 2), recurrent: Candidate(1, 4, 2, kernel)}
+    numbered = {
+        "layers/bidirectional/forward_layer/cell/vars/0": (6, 15),
+        "layers/bidirectional/forward_layer/cell/vars/1": (5, 15),
+        "layers/bidirectional/forward_layer/cell/vars/2": (2, 15),
+        "layers/rnn/cell/cells/lstm_cell_1/vars/0": (6, 20),
+        "layers/rnn/cell/cells/lstm_cell_1/vars/1": (5, 20),
+        "layers/simple_rnn/cell/vars/0": (6, 5),
+        "layers/simple_rnn/cell/vars/1": (5, 5),
+        "layers/dense/vars/0": (6, 15),
+        "layers/dense/vars/1": (5, 15),
+        "layers/parcell/vars/0": (6, 15),
+        "layers/parcell/vars/1": (5, 15),
+    }
+    gru, of_gru, _, lstm, of_lstm, *_ = numbered
+    assert candidates_by_name(numbered) == {
+        gru: Candidate(1, 3, 2),
+        of_gru: Candidate(1, 3, 2, gru),
+        lstm: Candidate(1, 4, 2),
+        of_lstm: Candidate(1, 4, 2, lstm),
+    }
     assert candidate_of_operator("RNN", (1, 5, 6)) is None
     assert candidate_of_operator("GRU", (1, 10, 6)) is None
 
