@@ -1,11 +1,12 @@
 """SEI messages of a finished byte stream: found, put in and taken out, without decoding a sample.
 
 VVC, HEVC and AVC write these messages alike (ITU-T H.266, clause 7.3.2.16; H.265, 7.3.2.4; H.264, 7.3.2.3), so one
-reader serves them all. What is put in has NAL units of its own, so taking it out gives the old stream, byte for byte.
+reader serves them all. What is put in has a NAL unit of its own, so taking it out gives the old stream, byte for byte.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ UUID_BYTES = 16
 _START_CODE = b"\x00\x00\x01"
 _LONG_START_CODE = b"\x00\x00\x00\x01"
 _TRAILING_BITS = 0x80
+_SHARES_WITH = {**dict.fromkeys((0, 1, 130), "timing"), 3: "filler", 129: "parameter sets", 133: "nesting"}
+"""Messages that share a NAL unit with their like alone (annexes D of H.266 and H.265): buffering period, picture timing
+and decoding unit information; filler; active parameter sets of HEVC; nested messages, whatever they hold."""
 _MUST_ESCAPE = re.compile(rb"\x00\x00(?=[\x00-\x03])")
 
 
@@ -198,8 +202,9 @@ def insert_sei(
     at: Placement = "sequence",
     suffix: bool = False,
     standard: VideoStandard = "vvc",
+    at_first: Sequence[SeiMessage] = (),
 ) -> bytes:
-    """The stream with messages put into NAL units of their own, each as often as `at` says.
+    """The stream with messages put into a NAL unit of their own, as often as `at` says.
 
     Args:
         stream: The byte stream.
@@ -207,6 +212,7 @@ def insert_sei(
         at: At which pictures; "once" is the first alone.
         suffix: Behind the slices of the picture, instead of right before them.
         standard: The standard of the stream.
+        at_first: What to put in behind the messages at the first picture alone.
 
     Raises:
         InputError: If a message cannot be written, or the standard has no suffix SEI.
@@ -220,10 +226,12 @@ def insert_sei(
         layer: inserted_units(messages, suffix=suffix, standard=standard, temporal_layer=layer)
         for layer in {layer for _, layer in places}
     }
+    both = (*messages, *at_first)
+    first = inserted_units(both, suffix=suffix, standard=standard, temporal_layer=places[0][1])
     parts: list[bytes] = []
     begin = 0
-    for place, layer in places:
-        parts += [stream[begin:place], inserted[layer]]
+    for number, (place, layer) in enumerate(places):
+        parts += [stream[begin:place], inserted[layer] if number else first]
         begin = place
     return b"".join([*parts, stream[begin:]])
 
@@ -231,9 +239,13 @@ def insert_sei(
 def inserted_units(
     messages: Iterable[SeiMessage], *, suffix: bool = False, standard: VideoStandard = "vvc", temporal_layer: int = 0
 ) -> bytes:
-    """What `insert_sei` puts into a stream at one picture; arguments and errors as those of `sei_nal_unit`."""
+    """What `insert_sei` puts into a stream at one picture; arguments and errors as those of `sei_nal_unit`.
+
+    Messages share a NAL unit, which takes 7 bytes, as far as the standards let them.
+    """
     units = (
-        sei_nal_unit(message, suffix=suffix, standard=standard, temporal_layer=temporal_layer) for message in messages
+        sei_nal_unit(group, suffix=suffix, standard=standard, temporal_layer=temporal_layer)
+        for _, group in itertools.groupby(messages, key=lambda message: _SHARES_WITH.get(message.payload_type))
     )
     return b"".join(_LONG_START_CODE + unit for unit in units)
 
@@ -262,28 +274,30 @@ def remove_sei(stream: bytes, is_removed: Callable[[SeiMessage], bool], standard
 
 
 def sei_nal_unit(
-    message: SeiMessage, *, suffix: bool = False, standard: VideoStandard = "vvc", temporal_layer: int = 0
+    messages: Iterable[SeiMessage], *, suffix: bool = False, standard: VideoStandard = "vvc", temporal_layer: int = 0
 ) -> bytes:
-    """A NAL unit that holds one message, without start code.
+    """A NAL unit that holds messages, without start code.
 
     Args:
-        message: The message.
+        messages: The messages, in this order, of types that may share one.
         suffix: Whether it follows the slices of its picture.
         standard: The standard of the stream.
         temporal_layer: The TemporalId of its picture, which must be its own; H.264 has none.
 
     Raises:
-        InputError: If the payload type is negative, or the standard has no suffix SEI.
+        InputError: If a payload type is negative, or the standard has no suffix SEI.
     """
+    messages = [*messages]
     syntax = _SYNTAX[standard]
     kind = syntax.suffix_sei if suffix else syntax.prefix_sei
     if kind is None:
         raise InputError("SEI behind the slices of a picture: H.264 has none, put it before them")
-    if message.payload_type < 0:
-        raise InputError(f"payload type {message.payload_type} of an SEI message: must not be negative")
+    for message in messages:
+        if message.payload_type < 0:
+            raise InputError(f"payload type {message.payload_type} of an SEI message: must not be negative")
     layer = temporal_layer + 1
     numbers = {"vvc": (0, kind << 3 | layer), "hevc": (kind << 1, layer), "avc": (kind,)}
-    return _nal_unit(bytes(numbers[standard]), [message])
+    return _nal_unit(bytes(numbers[standard]), messages)
 
 
 def user_data(uuid: bytes, data: bytes) -> SeiMessage:

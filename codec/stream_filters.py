@@ -16,7 +16,7 @@ from vvc_nnr.bitstream.bits import BitReader, BitWriter
 from vvc_nnr.codec.nal import RADL, nal_units
 from vvc_nnr.codec.nnpf import NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, parse_nnpf
 from vvc_nnr.codec.sei import USER_DATA_UNREGISTERED, UUID_BYTES, PlacedMessage, SeiMessage, sei_messages, user_data
-from vvc_nnr.codec.vvc_stream import VvcStream, read_vvc_stream
+from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 
 SETTINGS_UUID = UUID("582f44c3-0dee-41b8-919e-dd56f88d6613").bytes
@@ -295,14 +295,13 @@ class FilteredShare:
     n_pictures: int
 
 
-def filtered_share(stream: bytes, filter_id: int) -> FilteredShare | None:
-    """On how many pictures of a VVC stream a filter runs, by its headers; None where they are not read."""
+def filtered_share(stream: VvcStream, filter_id: int) -> FilteredShare | None:
+    """On how many pictures of a VVC stream a filter runs; None where its messages are not read."""
     try:
-        headers = read_vvc_stream(stream)
-        running = filters_by_picture(headers, filter_id)
+        running = filters_by_picture(stream, filter_id)
     except (BitstreamError, UnsupportedError):
         return None
-    return FilteredShare(sum(bool(running[index]) for index in headers.output_order), len(headers.output_order))
+    return FilteredShare(sum(bool(running[index]) for index in stream.output_order), len(stream.output_order))
 
 
 def _early_activations(messages: Sequence[FilterContent], known: dict[int, StreamFilter]) -> dict[int, NnpfActivation]:

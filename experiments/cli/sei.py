@@ -33,8 +33,8 @@ from vvc_nnr.codec.stream_filters import (
     has_leading_pictures,
     listed_messages,
 )
-from vvc_nnr.codec.vvc_stream import read_vvc_stream, stream_chroma_format
-from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.codec.vvc_stream import VvcStream, check_one_format, read_vvc_stream, stream_chroma_format
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import NATURAL, QP, OutputPath
 from vvc_nnr.experiments.tables.table import Column, Table, to_markdown
@@ -166,7 +166,8 @@ class SeiInsert(Command):
         """Writes the stream.
 
         Raises:
-            InputError: If a file or an option cannot be used, or the number is taken.
+            InputError: If a file or an option cannot be used, the number is taken, or a VVC stream's pictures are not
+                of one format.
             BitstreamError, UnsupportedError: If a file is damaged, or not read.
         """
         path = network_path(self.network)
@@ -192,10 +193,11 @@ class SeiInsert(Command):
         messages = filter_messages(network, settings)
         decided = () if self.decisions is None else (FilterDecisions(filter_id, read_bytes(self.decisions)).message(),)
         with AtomicFile(self.output) as file, naming(self.input):
-            written = insert_sei(stream, messages, at=self.at, suffix=self.suffix, standard=standard)
-            if decided:
-                written = insert_sei(written, decided, at="once", suffix=self.suffix, standard=standard)
-            counted = filtered_share(written, filter_id) if standard == "vvc" else None
+            written = insert_sei(stream, messages, at=self.at, suffix=self.suffix, standard=standard, at_first=decided)
+            after = _headers(written) if standard == "vvc" else None
+            if after is not None:
+                check_one_format(after)  # as the command filter does
+            counted = None if after is None else filtered_share(after, filter_id)
             if counted is not None and decided and counted.n_filtered < counted.n_pictures:
                 raise UnsupportedError(
                     f"the filter runs on {counted.n_filtered} of {counted.n_pictures} pictures with --at {self.at}, "
@@ -379,6 +381,14 @@ class SeiRemove(Command):
 def _stream(path: Path) -> tuple[bytes, VideoStandard]:
     standard = standard_of(path)
     return read_bytes(path), standard
+
+
+def _headers(stream: bytes) -> VvcStream | None:
+    """What the headers of a VVC stream say; None where they are not read, which other decoders may do."""
+    try:
+        return read_vvc_stream(stream)
+    except (BitstreamError, UnsupportedError):
+        return None
 
 
 def _only(listed: list[ListedMessage], filter_id: int | None) -> list[Any]:

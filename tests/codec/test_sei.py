@@ -80,11 +80,42 @@ def test_messages_have_the_temporal_layer_of_their_picture(suffix):
 
 
 def test_right_before_the_slices_or_right_behind_them():
-    assert kinds(insert_sei(PICTURE, [MARK, MARK])) == [20, 15, 16, 23, 23, 8, 8, 24]
+    assert kinds(insert_sei(PICTURE, [MARK, MARK])) == [20, 15, 16, 23, 8, 8, 24]
     assert kinds(insert_sei(PICTURE, [MARK], suffix=True)) == [20, 15, 16, 8, 8, 24, 24]
     headed = nal(SPS) + nal(HEADER) + nal(CRA, NEXT_SLICE) + nal(CRA, NEXT_SLICE)
     assert kinds(insert_sei(headed, [MARK], at="irap")) == [15, 23, 19, 9, 9]
     assert kinds(insert_sei(headed, [MARK], at="irap", suffix=True)) == [15, 19, 9, 9, 24]
+
+
+def test_messages_share_a_unit_as_far_as_the_standards_let_them():
+    """Those of timing, fillers, active parameter sets and nested ones only with their like; the order stays."""
+    types = (210, 5, 211, 0, 1, 3, 210, 133, 129, 5)
+    messages = [SeiMessage(kind, bytes([kind, 0, 0, 1])) for kind in types]
+    placed = insert_sei(nal(SPS) + nal(IDR, FIRST_SLICE), messages)
+    found = sei_messages(placed)
+    assert [each.message for each in found] == messages
+    assert [len([*group]) for _, group in itertools.groupby(found, key=lambda each: each.offset_bytes)] == [
+        3, 2, 1, 1, 1, 1, 1,
+    ]  # fmt: skip
+    one = insert_sei(PICTURE, messages[:3])
+    assert len(one) - len(PICTURE) == 7 + 3 * (2 + 4 + 1)  # a 3 behind the zeros of each
+    assert remove_sei(one, lambda message: message in messages) == PICTURE
+    assert [each.message for each in sei_messages(remove_sei(one, lambda message: message.payload_type == 5))][:2] == [
+        messages[0],
+        messages[2],
+    ]
+
+
+@pytest.mark.parametrize("at", PLACES)
+@pytest.mark.parametrize("suffix", [False, True])
+def test_more_messages_at_the_first_picture(at, suffix):
+    first = SeiMessage(5, b"sixteen bytes of" + b"more")
+    placed = insert_sei(STREAM, [MARK], at=at, suffix=suffix, at_first=[first])
+    found = [each for each in sei_messages(placed) if each.message in (MARK, first)]
+    assert [(each.message, each.picture) for each in found[:2]] == [(MARK, 0), (first, 0)]
+    assert len({each.offset_bytes for each in found[:2]}) == 1
+    assert all(each.message == MARK for each in found[2:])
+    assert remove_sei(placed, lambda message: message == first) == insert_sei(STREAM, [MARK], at=at, suffix=suffix)
 
 
 def test_a_sequence_begins_behind_the_end_of_one():
@@ -100,7 +131,7 @@ def test_zeros_between_units_stay_where_they_are(zeros, at, suffix):
 
 
 def test_other_messages_of_a_unit_stay():
-    one, two = (sei_nal_unit(SeiMessage(kind, b"\x00\x00\x01"))[2:-1] for kind in (137, 144))
+    one, two = (sei_nal_unit([SeiMessage(kind, b"\x00\x00\x01")])[2:-1] for kind in (137, 144))
     both = b"\x00\x00\x01\x00\xb9" + one + two + b"\x80"
     stream = nal(SPS) + both + nal(IDR, FIRST_SLICE)
     assert [found.message.payload_type for found in sei_messages(stream)] == [137, 144]

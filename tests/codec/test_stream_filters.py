@@ -36,7 +36,7 @@ def stream_of(*pictures):
     """A stream of pictures in decoding order: (sequence, order count, contents of their messages)."""
     data = nal(SPS)
     for sequence, poc, *contents in pictures:
-        data += b"".join(b"\x00\x00\x01" + sei_nal_unit(content.message()) for content in contents)
+        data += b"".join(b"\x00\x00\x01" + sei_nal_unit([content.message()]) for content in contents)
         data += nal(CRA if poc == 0 else TRAIL, b"\xc4" + bytes([sequence + 1]))
     known = [SimpleNamespace(sequence=sequence, poc=poc) for sequence, poc, *_ in pictures]
     return SimpleNamespace(data=data, pictures=known)
@@ -159,7 +159,7 @@ def test_settings_that_cannot_be_written(changes, message):
 
 def test_messages_that_are_not_read_say_why_and_numbers_that_are_free():
     stream = stream_of((0, 0, BASE, FilterSettings(filter_id=3)))
-    stream = nal(SPS) + b"\x00\x00\x01" + sei_nal_unit(SeiMessage(210, b"\x00")) + stream.data
+    stream = nal(SPS) + b"\x00\x00\x01" + sei_nal_unit([SeiMessage(210, b"\x00")]) + stream.data
     listed = listed_messages(sei_messages(stream))
     assert [each.filter_id for each in listed] == [None, 1, 3]
     assert "nnpfc_purpose" in listed[0].problem

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from vvc_nnr.codec.nal import nal_units
 from vvc_nnr.codec.nnpf import NnpfCharacteristics
 from vvc_nnr.codec.sei import sei_messages
 from vvc_nnr.codec.stream_filters import listed_messages
@@ -26,6 +27,7 @@ from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
 onnx = pytest.importorskip("onnx")
 
+PREFIX_SEI = 23
 TUNING = ("--steps", "10", "--batch-size", "2", "--threads", "1")
 
 
@@ -73,6 +75,9 @@ def test_a_decoder_alone_gives_the_pictures_that_the_encoder_measured(folder, tm
         assert main(["filter", str(path), "-o", str(tmp_path / "f.y4m"), "--threads", "1", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["output_md5"] == each["output_md5"]
         contents = [listed.content for listed in listed_messages(sei_messages(path.read_bytes()))]
+        units = [unit.nal_unit_type for unit in nal_units(path.read_bytes())]
+        before = [unit.nal_unit_type for unit in nal_units((folder / path.name.replace("b_", "a_")).read_bytes())]
+        assert units.count(PREFIX_SEI) - before.count(PREFIX_SEI) == len(units) - len(before) == 1  # all in one
         networks = [each for each in contents if isinstance(each, NnpfCharacteristics)]
         own = network_path("inloop-vlop").read_bytes()
         assert [each.base_flag for each in networks] == [True, False]
