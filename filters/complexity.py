@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vvc_nnr.filters.networks.foreign import declared_layout, own_copy
 from vvc_nnr.filters.networks.layout import RUNS, Layout
-from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds
 from vvc_nnr.filters.zoo import n_parameters
 from vvc_nnr.model.onnx import import_onnx
 
@@ -71,9 +72,11 @@ def _macs_of_graph(network: OnnxNetwork, shapes: list[tuple[int, ...]]) -> float
     """Multiplications of an ONNX model's convolutions and matrix products, for inputs of some shapes."""
     onnx = import_onnx()
     model = onnx.load_from_string(network.model())
-    for given, shape in zip(model.graph.input, shapes, strict=False):
-        for dim, length in zip(given.type.tensor_type.shape.dim, shape, strict=False):
-            dim.dim_value = length
+    fed = feeds(network.graph_inputs, [np.zeros(shape, np.float32) for shape in shapes])
+    for given in model.graph.input:
+        if given.name in fed:
+            for dim, length in zip(given.type.tensor_type.shape.dim, fed[given.name].shape, strict=False):
+                dim.dim_value = length
     del model.graph.value_info[:]
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes_of = {

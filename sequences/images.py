@@ -3,7 +3,8 @@
 Chroma sits where VVC puts it by default: level with the left luma column of a pair, midway between two rows.
 * Down (444 to 420): (1, 2, 1)/4 across, centred on even columns; (1, 1)/2 down. 422: only across.
 * Up (for display and RGB metrics): bilinear: across (1) and (1, 1)/2, down (1, 3)/4 and (3, 1)/4.
-Edges repeat; odd sizes round chroma up. All steps are in float32 with one rounding at the end.
+Edges repeat; odd sizes round chroma up. All steps are in float32 with one rounding at the end (RGB of
+more than 8 bit in float64).
 
 Source: Rec. ITU-R BT.709-6, section 3; ITU-T H.266, clause 6.2 (nominal 4:2:0 locations).
 """
@@ -266,6 +267,25 @@ def rgb_to_frame(rgb: NDArray[np.uint8], chroma_format: ChromaFormat = "420", bi
         small = [shrunk(plane, across, down) for plane in yuv[1:]]
         planes += [_quantised(plane * (224 * step) + 128 * step, bit_depth) for plane in small]
     return Frame(tuple(planes), bit_depth, chroma_format)
+
+
+def rgb_planes_to_frame(red: Plane, green: Plane, blue: Plane, bit_depth: int) -> Frame:
+    """The 4:4:4 picture of R, G and B of full range, at their bit depth; rounded once, half to even.
+
+    Args:
+        red: Samples (height, width) of 0 to 2**bit_depth - 1; the others likewise.
+        green: G.
+        blue: B.
+        bit_depth: 8 to 16.
+    """
+    peak, step = (1 << bit_depth) - 1, 1 << (bit_depth - 8)
+    planes = []
+    for (of_red, of_green, of_blue), steps, zero in zip(
+        RGB_TO_YUV / peak, (219, 224, 224), (16, 128, 128), strict=True
+    ):
+        value = of_red * red + of_green * green + of_blue * blue
+        planes.append(_quantised(value * (steps * step) + zero * step, bit_depth))
+    return Frame(tuple(planes), bit_depth, "444")
 
 
 def frame_to_rgb(frame: Frame) -> NDArray[np.uint8]:

@@ -5,7 +5,8 @@ What is taken, and what is not:
 * Track: the only video. Cover art and thumbnails are no video; of several videos one has to be chosen (`stream`).
 * Pixel format: planar YUV and grey of 8 to 16 bit, limited or full range (`yuvj`), is taken as it is. Any other is
   converted to the nearest planar YUV: the same depth (or the next of 8, 9, 10, 12, 14, 16); no chroma if grey, 4:2:0
-  if chroma is coarser both ways, 4:2:2 if coarser across only, else 4:4:4; RGB becomes BT.709 limited-range 4:4:4.
+  if chroma is coarser both ways, 4:2:2 if coarser across only, else 4:4:4; RGB becomes BT.709 limited-range 4:4:4,
+  each sample rounded once, half to even (of 8 bit by FFmpeg, at most 0.01 further off).
   Where that changes samples (and not only their order) the log says so. An alpha channel must be opaque.
 * Pictures are cut as the codec and the container say (Matroska's PixelCrop, a clean aperture), then turned and flipped
   upright (display matrix); the edit list is obeyed.
@@ -42,8 +43,11 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrE
 from vvc_nnr.files import open_input, remaining_bytes
 from vvc_nnr.sequences.containers import Crop, check_container_end, container_crops
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, DEFAULT_FPS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
+from vvc_nnr.sequences.images import rgb_planes_to_frame
 
 _PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
+_PLANAR_RGB = re.compile(r"gbra?p([0-9]+)(msb)?(le|be)")
+"""Planes G, B, R (and alpha); with "msb" samples lie in the upper bits."""
 _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _MOST_TIMED_PICTURES = 10_000
@@ -567,6 +571,11 @@ def _to_frame(picture: Any, where: Path | str, crop: Crop) -> Frame:
     kind = _kind_of(picture, where)
     target = _target_format(picture.format, where)
     _check_opaque(picture, where)
+    chroma_format, bit_depth = _parse_planar(target)
+    if picture.format.is_rgb and bit_depth > 8:  # FFmpeg scales luma and chroma by wrong factors there
+        frame = rgb_planes_to_frame(*_rgb_planes(picture, bit_depth), bit_depth)
+        cut = _cropped(frame.planes, frame.format(DEFAULT_FPS), crop, where)
+        return Frame(tuple(map(kind.turn, cut)), bit_depth, chroma_format)
     if target != picture.format.name:
         rgb = picture.format.is_rgb or picture.format.has_palette
         picture = picture.reformat(
@@ -574,7 +583,6 @@ def _to_frame(picture: Any, where: Path | str, crop: Crop) -> Frame:
             dst_colorspace=Colorspace.ITU709 if rgb else None,
             dst_color_range=ColorRange.MPEG if rgb else None,
         )
-    chroma_format, bit_depth = _parse_planar(target)
     if chroma_format == "422" and kind.turn.transposed:
         raise UnsupportedError(f"{where}: 4:2:2 is to be shown on its side, where its chroma would be no 4:2:2")
     format = VideoFormat(picture.width, picture.height, bit_depth, chroma_format)
@@ -584,6 +592,20 @@ def _to_frame(picture: Any, where: Path | str, crop: Crop) -> Frame:
     )
     planes = tuple(map(kind.turn, _cropped(stored, format, crop, where)))
     return Frame(planes, bit_depth, chroma_format)
+
+
+def _rgb_planes(picture: Any, bit_depth: int) -> tuple[Plane, Plane, Plane]:
+    """R, G and B of a picture of more than 8 bit, as they are in it; FFmpeg only takes packed ones apart."""
+    if not _PLANAR_RGB.fullmatch(picture.format.name):
+        picture = picture.reformat(format=f"gbrp{bit_depth}{_ENDIAN}")
+    match = _PLANAR_RGB.fullmatch(picture.format.name)
+    assert match
+    unused_bits = 16 - int(match[1]) if match[2] else 0
+    stored = np.dtype(np.uint16).newbyteorder("<" if match[3] == "le" else ">")
+    size = picture.height, picture.width
+    planes = (_copy_plane(plane, size, stored) for plane in picture.planes)
+    green, blue, red = (plane.astype(np.uint16) >> unused_bits for plane in islice(planes, 3))
+    return red, green, blue
 
 
 def _cropped(planes: tuple[Plane, ...], format: VideoFormat, crop: Crop, where: Path | str) -> tuple[Plane, ...]:

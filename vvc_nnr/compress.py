@@ -21,7 +21,7 @@ from vvc_nnr.coding.update import BaseState
 from vvc_nnr.coding.update import apply_update as applied
 from vvc_nnr.errors import InputError, UnsupportedError, shown, shown_name
 from vvc_nnr.files import naming, read_bytes, write_file
-from vvc_nnr.model.onnx import is_model_proto, put_together
+from vvc_nnr.model.onnx import is_model_proto, put_together, with_metadata
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
 from vvc_nnr.network_file import (
     NNC_SUFFIX,
@@ -321,7 +321,7 @@ def decompress_onnx(data: Source, *, max_elements: int | None = None, n_threads:
         network = decoded_arrays(_stream_bytes(data), max_elements, thread_count(n_threads))
         if network.graph is None:
             raise UnsupportedError("the stream has no graph, only tensors: decompress gives them")
-        return put_together(network.graph, network.arrays)
+        return put_together(with_metadata(network.graph, network.metadata), network.arrays)
 
 
 def _stream_bytes(data: Source) -> Buffer:

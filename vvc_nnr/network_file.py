@@ -84,7 +84,7 @@ class NetworkArrays:
 
     Attributes:
         arrays: Its tensors in their number formats, by name and in order.
-        metadata: Texts that were stored with it.
+        metadata: Texts that were stored with it, those of a graph included.
         n_bytes: Size of the file.
         graph: An ONNX model without its tensors, None of other kinds.
         roles: Roles that the file's own structure tells.
@@ -283,10 +283,10 @@ def _plain_network(path: Path | str, data: bytes, kind: FileKind, key: str | Non
         checkpoint = parse_checkpoint(data, key)
         return NetworkArrays(checkpoint.arrays, {}, checkpoint.n_bytes, left_out=checkpoint.left_out)
     if kind == "onnx":
-        from vvc_nnr.model.onnx import parse_onnx
+        from vvc_nnr.model.onnx import graph_metadata, parse_onnx
 
         model = parse_onnx(path, data)
-        return NetworkArrays(model.arrays, {}, model.n_bytes, model.graph, model.roles)
+        return NetworkArrays(model.arrays, graph_metadata(model.graph), model.n_bytes, model.graph, model.roles)
     if kind == "hdf5":
         from vvc_nnr.model.archives import hdf5_arrays
 
@@ -374,9 +374,10 @@ def decoded_arrays(data: Buffer, max_elements: int | None, n_threads: int) -> Ne
     network = NetworkArrays(_in_formats(arrays, stream.formats), metadata, len(data), stream.graph)
     if network.graph is None:
         return network
-    from vvc_nnr.model.onnx import graph_roles
+    from vvc_nnr.model.onnx import graph_metadata, graph_roles
 
-    return replace(network, roles=graph_roles(network.graph, network.arrays))
+    roles = graph_roles(network.graph, network.arrays)
+    return replace(network, roles=roles, metadata=graph_metadata(network.graph) | metadata)
 
 
 def stored_metadata(path: Path | str) -> dict[str, str]:
@@ -404,13 +405,13 @@ def onnx_network(model: Any) -> NetworkArrays:
         BitstreamError: If a constant is damaged.
         UnsupportedError: If two constants of a graph have one name, or those that stay in the graph are beyond 2 GiB.
     """
-    from vvc_nnr.model.onnx import check_all_is_there, take_apart
+    from vvc_nnr.model.onnx import check_all_is_there, graph_metadata, take_apart
 
     check_all_is_there(model)
     copy = type(model)()
     copy.CopyFrom(model)
     found = take_apart(copy, model.ByteSize())
-    return NetworkArrays(found.arrays, {}, found.n_bytes, found.graph, found.roles)
+    return NetworkArrays(found.arrays, graph_metadata(found.graph), found.n_bytes, found.graph, found.roles)
 
 
 def write_arrays(path: Path | str, network: NetworkArrays) -> int:
@@ -430,11 +431,11 @@ def write_arrays(path: Path | str, network: NetworkArrays) -> int:
 
         return write_checkpoint(path, network.arrays)
     if suffix == ONNX_SUFFIX:
-        from vvc_nnr.model.onnx import write_onnx
+        from vvc_nnr.model.onnx import with_metadata, write_onnx
 
         if network.graph is None:
             raise InputError(f"{path}: the network has no graph, only tensors: write .safetensors or .pt")
-        return write_onnx(path, network.graph, network.arrays)
+        return write_onnx(path, with_metadata(network.graph, network.metadata), network.arrays)
     return write_exact(path, network.arrays, network.metadata)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from torch import nn
 from tyro.conf import Positional, arg
 
 from vvc_nnr.bitstream.stream import read_stream
@@ -51,8 +52,10 @@ from vvc_nnr.filters.in_stream import (
     sha256_of,
     with_bitstream,
 )
+from vvc_nnr.filters.networks.foreign import declared_layout
+from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE
-from vvc_nnr.filters.zoo import load_inloop_filter
+from vvc_nnr.filters.zoo import filter_of_nnc, load_inloop_filter
 from vvc_nnr.network_file import is_nnc
 from vvc_nnr.sequences.frame import ChromaFormat
 
@@ -135,7 +138,8 @@ class SeiInsert(Command):
     Attributes:
         input: A byte stream of VVC, HEVC or AVC; its suffix tells which.
         output: The stream to write.
-        network: Name of a bundled network, or a coded network file (.nnc).
+        network: Name of a bundled network, or a coded file (.nnc) of one of their architectures or of an ONNX model
+            whose layout is in its metadata.
         uri: Where a decoder finds the network's file; then the stream does not hold it.
         tag_uri: What kind of file that is.
         filter_id: Number of the filter; default: the lowest that is free.
@@ -188,7 +192,7 @@ class SeiInsert(Command):
             with naming(self.input):
                 headers = read_vvc_stream(stream)
             with naming(self.decisions):
-                rule = load_inloop_filter(path).layout.qp_rule if self.update_of is None else DEFAULT_RULE
+                rule = declared_layout(_filter(path)).qp_rule if self.update_of is None else DEFAULT_RULE
                 check_decisions(read_decisions(self.decisions), headers, sha256, qp=self.qp, rule=rule)
         messages = filter_messages(network, settings)
         decided = () if self.decisions is None else (FilterDecisions(filter_id, read_bytes(self.decisions)).message(),)
@@ -236,7 +240,13 @@ class SeiInsert(Command):
         if self.uri is None and not is_nnc(path):
             raise InputError(f"{path}: a stream holds coded networks (.nnc); code it first (vvc-nnr compress)")
         if self.update_of is None:
-            network = characteristics_of(load_inloop_filter(path), filter_id, chroma_format=chroma_format)
+            module = _filter(path)
+            if self.precision == "int8" and not isinstance(module, InLoopNetwork):
+                raise InputError(
+                    f"{path}: --precision int8: for the bundled architectures alone; take another, or none"
+                )
+            with naming(path):
+                network = characteristics_of(module, filter_id, chroma_format=chroma_format)
         else:
             network = NnpfCharacteristics(id=filter_id, base_flag=False)
         if self.uri is not None:
@@ -376,6 +386,25 @@ class SeiRemove(Command):
             return True  # damaged ones too
         number = filter_number(message)
         return number is not None and self.filter_id in (None, number)
+
+
+def _filter(path: Path) -> nn.Module:
+    """The filter that a decoder makes of a file.
+
+    Raises:
+        InputError: If it makes none of it.
+        BitstreamError, UnsupportedError: If the file cannot be read.
+    """
+    if not is_nnc(path):
+        return load_inloop_filter(path)
+    try:
+        return filter_of_nnc(read_bytes(path), str(path))
+    except InputError as error:
+        reason = str(error).partition("; give one (--layout")[0]  # which this command has not
+        raise InputError(
+            f"{reason}; a stream carries coded filters of the bundled architectures, and coded ONNX models with their "
+            'layout: put it into the metadata of the model (key "layout"), and code that (vvc-nnr compress)'
+        ) from error
 
 
 def _stream(path: Path) -> tuple[bytes, VideoStandard]:

@@ -17,7 +17,7 @@ from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.networks.foreign import own_copy
 from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds, onnx_runtime
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds, graph_inputs, onnx_runtime
 from vvc_nnr.filters.zoo import build_network
 from vvc_nnr.network_file import NetworkArrays, stored_network
 
@@ -101,7 +101,7 @@ class OnnxRuntimeBackend:
 
     def __init__(self, network: nn.Module, layout: Layout, n_threads: int = 1) -> None:
         self._model = onnx_runtime(to_onnx(network, layout))
-        self._inputs = self._model.get_inputs()
+        self._inputs = graph_inputs(self._model)
         self.n_parallel = n_threads
         self.description = f"onnxruntime {importlib.import_module('onnxruntime').__version__}"
 

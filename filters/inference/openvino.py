@@ -14,6 +14,7 @@ from torch import nn
 from vvc_nnr.filters.inference.choice import Precision
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.networks.layout import Layout
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, planes_place
 
 # Importing OpenVINO else starts a process that reports the import to its makers over the network; it uses a stub then.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -42,6 +43,9 @@ class OpenVinoBackend:
         # The first call fills a table of OpenVINO's; two threads that make it at once wait for each other for ever.
         openvino.Type.f32.to_dtype()
         self._model = to_onnx(network, layout)
+        self._planes = 0
+        if isinstance(network, OnnxNetwork):
+            self._planes = planes_place(network.graph_inputs, layout.n_inputs)
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": n_threads,
@@ -56,9 +60,11 @@ class OpenVinoBackend:
 
     def run(self, planes: NDArray[np.float32], qp: float | None) -> NDArray[np.float32]:
         """The network's output (C', H', W') for planes (C, H, W), not clipped; valid until this thread calls again."""
-        values = [planes[None]] if qp is None else [planes[None], np.array([qp], np.float32)]
+        feeds = {self._planes: planes[None]}
+        if qp is not None:
+            feeds[1 - self._planes] = np.array([qp], np.float32)
         request = self._request(planes.shape)
-        outputs = request.infer(dict(enumerate(values)), share_inputs=True, share_outputs=True)
+        outputs = request.infer(feeds, share_inputs=True, share_outputs=True)
         output: NDArray[np.float32] = outputs[0][0]
         return output
 
@@ -73,7 +79,8 @@ class OpenVinoBackend:
         with self._lock:
             if self._compiled is None or self._compiled[0] != shape:
                 model = self._core.read_model(self._model)
-                planes, *others = model.inputs
+                others = list(model.inputs)
+                planes = others.pop(self._planes)
                 model.reshape({planes: [1, *shape], **{each: [1] * len(each.partial_shape) for each in others}})
                 self._compiled = shape, self._core.compile_model(model, "CPU", self._settings)
             return self._compiled[1]

@@ -123,17 +123,27 @@ def declared_layout(
 
 def _in_graphs_size(network: nn.Module, layout: Layout) -> Layout:
     """The layout with the fixed size of an ONNX model's input."""
-    if isinstance(network, OnnxNetwork) and network.batch_size not in (None, 1):
+    if not isinstance(network, OnnxNetwork):
+        return layout
+    n_inputs, n_given = len(network.graph_inputs), 1 + (layout.qp == "scalar")
+    if n_inputs != n_given:
         raise InputError(
-            f"the ONNX model takes {network.batch_size} pictures at a time ({network.input_shapes}), must take 1 or "
+            f"the ONNX model has {n_inputs} input{'' if n_inputs == 1 else 's'} ({network.input_shapes}), the layout "
+            f"{layout.text} gives it {n_given}: planes, and the QP with qp=scalar; others cannot be given"
+        )
+    n_pictures, _, *sides = network.planes_input(layout.n_inputs).shape or (None, None)
+    if isinstance(n_pictures, int) and n_pictures != 1:
+        raise InputError(
+            f"the ONNX model takes {n_pictures} pictures at a time ({network.input_shapes}), must take 1 or "
             "any number: export it again with one picture, or with a dynamic first axis"
         )
-    sides = network.input_sides if isinstance(network, OnnxNetwork) else None
-    if sides is None or layout.patch == sides:
+    fixed = [side for side in sides if isinstance(side, int)]
+    if len(fixed) != 2 or layout.patch == (fixed[0], fixed[1]):
         return layout
+    height, width = fixed
     if layout.patch is not None:
-        raise InputError(f"layout: patch {layout.patch}, the ONNX model takes {sides} (height, width)")
-    return replace(layout, patch=sides)
+        raise InputError(f"layout: patch {layout.patch}, the ONNX model takes {(height, width)} (height, width)")
+    return replace(layout, patch=(height, width))
 
 
 def misfit(network: nn.Module, layout: Layout, sides: tuple[int, int], said: str) -> InputError:

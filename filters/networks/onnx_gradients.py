@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vvc_nnr.errors import UnsupportedError, shown
-from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
+from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds
 from vvc_nnr.model.onnx import import_onnx
 
 TOLERANCE = 1e-3
@@ -60,15 +60,11 @@ class DifferentiableOnnx(OnnxNetwork):
                 self._nodes.append((node.op_type, tuple(node.input), tuple(node.output), attributes))
             elif node.output[0] not in names:
                 self._constants[node.output[0]] = _constant(attributes, to_array)
-        initial = {each.name for each in graph.initializer}
-        self._inputs = [each.name for each in graph.input if each.name not in initial]
         self._output = graph.output[0].name
-        self._axes = [len(each.shape) for each in self._runtime().get_inputs()]  # asked for once: weights change
-        self._is_one_by_one = self.batch_size is not None
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """What the graph gives first, for its inputs in order, with gradients."""
-        if not self._is_one_by_one:
+        """What the graph gives first, for planes and QPs as its network takes them, with gradients."""
+        if all(each.shape and not isinstance(each.shape[0], int) for each in self.graph_inputs):
             return self._of_batch(*inputs)
         return torch.cat(
             [self._of_batch(*(each[place : place + 1] for each in inputs)) for place in range(len(inputs[0]))]
@@ -76,8 +72,7 @@ class DifferentiableOnnx(OnnxNetwork):
 
     def _of_batch(self, *inputs: Tensor) -> Tensor:
         values: dict[str, Any] = {"": None, **self._constants, **dict(self.named_parameters())}
-        for name, value, n_axes in zip(self._inputs, inputs, self._axes, strict=True):
-            values[name] = value if value.ndim > 1 else value.reshape([-1] + [1] * (n_axes - 1))
+        values |= feeds(self.graph_inputs, inputs)
         for operator, names, outputs, attributes in self._nodes:
             made = OPERATORS[operator]([values[name] for name in names], attributes)
             several = made if isinstance(made, tuple) else (made,)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,19 @@ from vvc_nnr.model.onnx import import_onnx, put_together
 _ERRORS_ONLY = 3
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu", "LSTM", "GRU", "RNN")
 _NORMS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization")
+
+
+_Values = TypeVar("_Values", np.ndarray[Any, Any], Tensor)
+_PLANES, _QP = "planes", "qp"
+_N_AXES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInput:
+    """An input of a graph: each axis has its length, or a name or None where any goes; without axes it is not known."""
+
+    name: str
+    shape: tuple[int | str | None, ...]
 
 
 class OnnxNetwork(nn.Module):
@@ -36,10 +50,13 @@ class OnnxNetwork(nn.Module):
 
     layout: Layout
     """How pictures go into it, where that has been said."""
+    graph_inputs: tuple[GraphInput, ...]
+    """What the graph takes, in its order."""
 
     def __init__(self, graph: bytes, arrays: NamedArrays) -> None:
         super().__init__()
         self.graph = graph
+        self.graph_inputs = ()
         self._run: tuple[tuple[int, ...], Any] | None = None
         self._fixed: NamedArrays = {}
         for name, array in arrays.items():
@@ -52,24 +69,16 @@ class OnnxNetwork(nn.Module):
                 raise UnsupportedError(
                     f"constant {name[:80]!r} of the ONNX model cannot be a module's: {error}"
                 ) from error
-        self._runtime()
+        self.graph_inputs = graph_inputs(self._runtime())
 
-    @property
-    def input_sides(self) -> tuple[int, int] | None:
-        """Height and width of its input if they are fixed."""
-        height, width = self._runtime().get_inputs()[0].shape[2:]
-        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
-
-    @property
-    def batch_size(self) -> int | None:
-        """How many pictures its input must have if that is fixed."""
-        first = self._runtime().get_inputs()[0].shape[:1]
-        return first[0] if first and isinstance(first[0], int) else None
+    def planes_input(self, n_planes: int) -> GraphInput:
+        """The input that takes planes (N, n_planes, H, W); raises as `planes_place`."""
+        return self.graph_inputs[planes_place(self.graph_inputs, n_planes)]
 
     @property
     def input_shapes(self) -> str:
         """Names and shapes of its inputs, in words."""
-        return ", ".join(f"{each.name} {each.shape}" for each in self._runtime().get_inputs())
+        return _in_words(self.graph_inputs)
 
     @property
     def n_parameters(self) -> int:
@@ -86,10 +95,9 @@ class OnnxNetwork(nn.Module):
         return data
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """What the graph gives first, for its inputs in order; without gradients."""
-        runtime = self._runtime()
-        values = feeds(runtime.get_inputs(), [each.detach().cpu().numpy() for each in inputs])
-        return torch.from_numpy(runtime.run(None, values)[0])
+        """What the graph gives first for planes (N, C, H, W) and, if it takes that, QPs (N,); without gradients."""
+        values = feeds(self.graph_inputs, [each.detach().cpu().numpy() for each in inputs])
+        return torch.from_numpy(self._runtime().run(None, values)[0])
 
     def _hold(self, name: str, values: Tensor) -> None:
         """Makes a constant a parameter of that name, whose dots are submodules."""
@@ -132,11 +140,58 @@ def onnx_runtime(model: bytes) -> Any:
         raise UnsupportedError(f"ONNX Runtime cannot run the model: {' '.join(str(error).split())[:300]}") from error
 
 
-def feeds(inputs: Any, values: list[np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-    """The values by the names of a graph's inputs; one number takes the shape that the graph gives it."""
+def graph_inputs(runtime: Any) -> tuple[GraphInput, ...]:
+    """What a graph takes, as ONNX Runtime says it."""
+    return tuple(GraphInput(each.name, tuple(each.shape)) for each in runtime.get_inputs())
+
+
+def planes_place(inputs: Sequence[GraphInput], n_planes: int) -> int:
+    """Which of a graph's inputs takes planes (N, n_planes, H, W); the other one, if there is one, takes the QP.
+
+    It is the one whose shape fits: four axes, the second of that length or of any. Of two that fit, an input of one
+    value is the QP's; else the names "planes" and "qp" decide.
+
+    Raises:
+        InputError: If none fits, or the names do not tell which one of two.
+    """
+    fitting = [place for place, each in enumerate(inputs) if _takes_planes(each.shape, n_planes)]
+    if len(fitting) > 1:
+        several = [place for place in fitting if inputs[place].shape[1:] != (1, 1, 1)]
+        named = [place for place in several if inputs[place].name == _PLANES]
+        fitting = named or [place for place in several if inputs[place].name != _QP]
+    if len(fitting) == 1:
+        return fitting[0]
+    if len(inputs) == 1 and not inputs[0].shape:
+        return 0
+    wanted = f"(N, {n_planes}, H, W)"
+    if not fitting:
+        raise InputError(f"no input of the ONNX model takes planes {wanted}: it takes {_in_words(inputs)}")
+    raise InputError(
+        f"{len(fitting)} inputs of the ONNX model could take planes {wanted}: it takes {_in_words(inputs)}; call them "
+        f"{_PLANES!r} and {_QP!r}, or give the QP's the shape (N,)"
+    )
+
+
+def _takes_planes(shape: tuple[int | str | None, ...], n_planes: int) -> bool:
+    return len(shape) == _N_AXES and (shape[1] == n_planes or not isinstance(shape[1], int))
+
+
+def _in_words(inputs: Sequence[GraphInput]) -> str:
+    return ", ".join(f"{each.name} {list(each.shape)}" for each in inputs) or "no input"
+
+
+def feeds(inputs: Sequence[GraphInput], values: Sequence[_Values]) -> dict[str, _Values]:
+    """Planes (N, C, H, W) and, if there are two, QPs (N,) by the names of a graph's inputs.
+
+    The QPs take as many axes as the graph gives them.
+
+    Raises:
+        InputError: If it has another number of inputs, or as `planes_place`.
+    """
     if len(inputs) != len(values):
         raise InputError(f"the ONNX model has {len(inputs)} inputs, the layout gives it {len(values)}")
-    return {
-        each.name: value if value.ndim > 1 else value.reshape([1] * len(each.shape))
-        for each, value in zip(inputs, values, strict=True)
-    }
+    place = planes_place(inputs, values[0].shape[1]) if len(inputs) > 1 else 0
+    found = {inputs[place].name: values[0]}
+    for each, value in zip((*inputs[:place], *inputs[place + 1 :]), values[1:], strict=True):
+        found[each.name] = value.reshape((-1, *(1,) * (len(each.shape) - 1)) if each.shape else ())
+    return found

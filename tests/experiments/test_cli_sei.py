@@ -27,7 +27,10 @@ from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.inference.onnxruntime import to_onnx
+from vvc_nnr.filters.networks.layout import parse_layout
 from vvc_nnr.filters.zoo import load_inloop_filter, network_of_nnc, network_tensors
+from vvc_nnr.model.onnx import import_onnx
 from vvc_nnr.network_file import read_arrays
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.source import open_source
@@ -125,6 +128,36 @@ def test_pictures_without_chroma(run: Run, tmp_path: Path) -> None:
     run("filter", t, "-o", tmp_path / "self.y4m")
     run("filter", c400, "--model", NETWORK, "-o", tmp_path / "hand.y4m")
     assert samples(tmp_path / "self.y4m") == samples(tmp_path / "hand.y4m")
+
+
+class Luma(torch.nn.Conv2d):
+    layout = "planes=y"
+
+
+def test_a_coded_onnx_model_with_its_layout_travels(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = Luma(1, 1, 3, padding=1)
+    model = import_onnx().load_from_string(to_onnx(network, parse_layout(network.layout)))
+    (tmp_path / "bare.nnc").write_bytes(compress(model))
+    model.metadata_props.add(key="layout", value=network.layout)
+    (tmp_path / "own.onnx").write_bytes(model.SerializeToString())
+    run("compress", tmp_path / "own.onnx", "-o", tmp_path / "own.nnc")
+    a, t, own = folder / "a.266", tmp_path / "t.266", tmp_path / "own.nnc"
+    run("sei", "insert", a, "--network", own, "-o", t)
+    run("filter", t, "-o", tmp_path / "self.y4m")
+    run("filter", a, "--model", own, "-o", tmp_path / "hand.y4m")
+    assert samples(tmp_path / "self.y4m") == samples(tmp_path / "hand.y4m")
+    run("sei", "extract", t, "-o", tmp_path / "back.nnc")
+    assert (tmp_path / "back.nnc").read_bytes() == own.read_bytes()
+
+    no = ("-o", tmp_path / "no.266")
+    said = refused("sei", "insert", a, "--network", tmp_path / "bare.nnc", *no)
+    assert "bare.nnc: no layout says how pictures go in" in said
+    assert "put it into the metadata of the model" in said
+    assert "--layout" not in said
+    assert "for the bundled architectures" in refused("sei", "insert", a, "--network", own, "--precision", "int8", *no)
 
 
 def test_a_damaged_network_is_not_handed_out(

@@ -517,3 +517,14 @@ def test_an_onnx_model_of_two_pictures_at_a_time_is_told(tmp_path):
     (tmp_path / "two.onnx").write_bytes(found.SerializeToString())
     with pytest.raises(InputError, match=r"takes 2 pictures at a time .*, must take 1 or any number: export it again"):
         load_filter(tmp_path / "two.onnx", layout=network.layout)
+
+
+def test_the_layout_in_the_metadata_of_an_onnx_model_is_read_of_its_coded_file_too(tmp_path):
+    own = loaded("make_a")
+    model = import_onnx().load_from_string(to_onnx(own.network, own.layout))
+    model.metadata_props.add(key=LAYOUT_KEY, value=own.layout.text)
+    (tmp_path / "w.onnx").write_bytes(model.SerializeToString())
+    vvc_nnr.save_file(tmp_path / "w.nnc", tmp_path / "w.onnx")
+    for name in ("w.onnx", "w.nnc"):
+        assert load_filter(tmp_path / name).layout == own.layout
+    assert load_filter(tmp_path / "w.onnx", layout=f"{own.layout.text},keep=cb").layout.keep == ("cb",)

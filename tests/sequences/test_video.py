@@ -107,6 +107,42 @@ def test_rgb_video_becomes_limited_bt709(tmp_path, ffmpeg):
     assert np.abs(error).max() <= 4
 
 
+@pytest.mark.parametrize(
+    ("pix_fmt", "depth", "limit"),
+    [
+        ("rgb24", 8, 0.51), ("gbrp", 8, 0.51), ("gbrp9le", 9, 0.5), ("gbrp10le", 10, 0.5), ("gbrp12be", 12, 0.5),
+        ("gbrap12le", 12, 0.5), ("rgb48le", 16, 0.5), ("bgr48be", 16, 0.5), ("rgba64le", 16, 0.5),
+    ],
+)  # fmt: skip
+def test_each_sample_of_rgb_is_rounded_once_at_every_depth(tmp_path, ffmpeg, pix_fmt, depth, limit):
+    peak, step = (1 << depth) - 1, 1 << (depth - 8)
+    rgb = np.random.default_rng(0).integers(0, peak + 1, (16, 32, 3))
+    rgb[0, 0], rgb[0, 1] = peak, 0
+    alpha = np.full((16, 32, 1), peak)
+    is_planar = pix_fmt.startswith("gbr")
+    channels = "gbra" if is_planar else pix_fmt
+    stored = np.concatenate([rgb, alpha], axis=2)[
+        :, :, ["rgba".index(each) for each in channels[: 3 + ("a" in pix_fmt)]]
+    ]
+    stored = stored.transpose(2, 0, 1) if is_planar else stored
+    dtype = np.uint8 if depth == 8 else ">u2" if pix_fmt.endswith("be") else "<u2"
+    (tmp_path / "x.raw").write_bytes(stored.astype(dtype).tobytes())
+    raw = ("-f", "rawvideo", "-pix_fmt", pix_fmt, "-s", "32x16", "-i", tmp_path / "x.raw")
+    ffmpeg(*raw, "-c:v", "rawvideo", "-pix_fmt", pix_fmt, tmp_path / "x.nut")
+    (frame,) = read_video(tmp_path / "x.nut")
+    red, green, blue = rgb.transpose(2, 0, 1) / peak
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    expected = (
+        (219 * luma + 16) * step,
+        (224 * (blue - luma) / 1.8556 + 128) * step,
+        (224 * (red - luma) / 1.5748 + 128) * step,
+    )
+    assert frame.bit_depth == depth
+    assert [plane[0, :2].tolist() for plane in frame.planes] == [[235 * step, 16 * step], *[[128 * step] * 2] * 2]
+    for plane, exact in zip(frame.planes, expected, strict=True):
+        assert np.abs(plane - exact).max() <= limit + 1e-6
+
+
 def test_damaged_and_wrong_files(tmp_path, coded):
     with pytest.raises(InputError, match="no such file"):
         probe_video(tmp_path / "missing.mp4")

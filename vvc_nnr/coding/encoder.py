@@ -87,7 +87,7 @@ def code_network(
         arrays: The tensors.
         options: How they are coded.
         progress: Called with the values coded so far and their total.
-        metadata: Texts that travel with them.
+        metadata: Texts that travel with them; those that the graph has travel in it.
         roles: What the tensors are, by name; None: what their names tell.
         graph: The network's graph, if it has one.
         input_bytes: Size of the file that they are from; None: that of a safetensors file of them.
@@ -99,6 +99,7 @@ def code_network(
     options.check_names(arrays)
     _check_named_steps(arrays, options)
     check_metadata(metadata or {})
+    metadata = _beyond_graph(metadata or {}, graph)
     ties = with_copies(arrays, find_ties(arrays), options.qp_per_tensor)
     copies = copies_of(ties)
     rules = rules_with_copies(tensor_rules(roles, arrays, options), copies)
@@ -327,6 +328,16 @@ def _rule(told: TensorRole, by_name: Candidate | None) -> Rule:
     candidate = told.candidate or by_name
     rule = RULES[told.role]
     return replace(rule, candidate=candidate) if candidate and told.role is Role.WEIGHT else rule
+
+
+def _beyond_graph(metadata: Mapping[str, str], graph: Graph | None) -> Mapping[str, str]:
+    """The texts that a graph does not hold itself."""
+    if graph is None or not metadata:
+        return metadata
+    from vvc_nnr.model.onnx import graph_metadata
+
+    own = graph_metadata(graph.model)
+    return {key: text for key, text in metadata.items() if own.get(key) != text}
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:

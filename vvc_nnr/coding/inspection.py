@@ -153,9 +153,19 @@ def inspect_stream(
         units,
         tuple(reports),
         _skipped(stream),
-        stream.manifest.metadata if stream.manifest else {},
+        _metadata(stream),
         {tie.name: tie.source for tie in stream.ties},
     )
+
+
+def _metadata(stream: Stream) -> Mapping[str, str]:
+    """What the sender said of the network, in its graph too."""
+    said = stream.manifest.metadata if stream.manifest else {}
+    if stream.graph is None:
+        return said
+    from vvc_nnr.model.onnx import graph_metadata
+
+    return graph_metadata(stream.graph) | dict(said)
 
 
 def _check_no_network_needed(original: NamedArrays | None, bins: bool) -> None:

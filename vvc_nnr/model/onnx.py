@@ -393,6 +393,40 @@ def difference_of_graphs(base: bytes, new: bytes) -> str:
     return "" if models[0] == models[1] else "inputs, outputs, functions or versions"
 
 
+def graph_metadata(graph: bytes) -> dict[str, str]:
+    """The texts of a model's metadata by key (`metadata_props`).
+
+    Args:
+        graph: The model, serialised, with or without its tensors; one that is no ONNX model, or cannot be read since
+            the package onnx is not installed, has none.
+    """
+    try:
+        model = _parsed(graph)
+    except (BitstreamError, InputError):
+        return {}
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def with_metadata(graph: bytes, metadata: Mapping[str, str]) -> bytes:
+    """The graph with texts among its metadata; those that it has stay where they are.
+
+    Raises:
+        InputError: If the package onnx is not installed.
+        BitstreamError: If it is no ONNX model.
+    """
+    own = graph_metadata(graph)
+    new = {key: text for key, text in metadata.items() if own.get(key) != text}
+    if not new:
+        return graph
+    model = _parsed(graph)
+    kept = [entry for entry in model.metadata_props if entry.key not in new]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    for key, text in new.items():
+        model.metadata_props.add(key=key, value=text)
+    return _serialised(model)
+
+
 def text_constants(graph: bytes) -> list[str]:
     """Names of the constants of text in a graph, which no tensor of a network can be.
 

@@ -18,7 +18,7 @@ from vvc_nnr.bitstream.parameter_sets import ModelParameterSet
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.bitstream.units import StartUnit, TopologyUnit, write_units
 from vvc_nnr.coding.encoder import compress_arrays
-from vvc_nnr.compress import compress, decompress, decompress_onnx
+from vvc_nnr.compress import compress, decompress, decompress_onnx, inspect
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.model import onnx as onnx_parts
@@ -126,7 +126,7 @@ def test_one_file_becomes_the_same_model_again(path: Path, carriage: GraphCarria
     again = path.with_name("again.onnx")
     write_arrays(again, decoded_arrays(data, 1 << 20, 1))
     onnx.checker.check_model(str(again))
-    assert not onnx.load(again).metadata_props
+    assert [(e.key, e.value) for e in onnx.load(again).metadata_props] == [("by", '{"vvc_nnr":')]
     if lossless:
         assert np.array_equal(outputs(again), outputs(path))
     else:
@@ -891,6 +891,25 @@ def test_a_metadata_entry_of_the_users_own_stays(tmp_path: Path, carriage: Graph
             ("a", "b"),
             ("vvc_nnr", value),
         ]
+
+
+@pytest.mark.parametrize("carriage", CARRIAGES)
+def test_texts_of_a_models_metadata_are_the_networks(tmp_path: Path, carriage: GraphCarriage) -> None:
+    model = make_model()
+    model.metadata_props.add(key="layout", value="planes=y")
+    network = read_onnx_of(model, tmp_path)
+    assert network.graph is not None
+    assert network.metadata == {"layout": "planes=y"}
+    graph, options = Graph(network.graph, carriage), CompressOptions()
+    data = compress_arrays(network.arrays, options, metadata=network.metadata, graph=graph)
+    assert data == compress_arrays(network.arrays, options, graph=graph)  # it is there once
+    said = compress_arrays(network.arrays, options, metadata={"layout": "planes=each", "by": "me"}, graph=graph)
+    for stream, expected in ((data, network.metadata), (said, {"layout": "planes=each", "by": "me"})):
+        decoded = decoded_arrays(stream, 1 << 20, 1)
+        assert decoded.metadata == inspect(stream).metadata == expected
+        for name in ("y.onnx", "y.safetensors"):
+            write_arrays(tmp_path / name, decoded)
+            assert read_arrays(tmp_path / name).metadata == expected
 
 
 def test_the_manifest_of_older_files_is_no_entry_of_the_model(tmp_path: Path) -> None:
