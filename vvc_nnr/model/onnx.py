@@ -32,7 +32,7 @@ from vvc_nnr.bitstream.number_formats import (
     plain_array,
     shape_of,
 )
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown, shown_name
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, as_damage, shown, shown_name
 from vvc_nnr.files import (
     HEAD_BYTES,
     check_no_pointer,
@@ -121,10 +121,8 @@ def _loaded(path: Path | str, name: str, tensor: Any) -> int:
     tensor.raw_data = _external_bytes(Path(path), name, {entry.key: entry.value for entry in tensor.external_data})
     tensor.ClearField("external_data")
     tensor.data_location = importlib.import_module("onnx").TensorProto.DEFAULT
-    try:
+    with as_damage(f"tensor {shown(repr(name))} is damaged"):
         importlib.import_module("onnx.numpy_helper").to_array(tensor)
-    except Exception as error:  # whatever numpy says of data that does not fit type and shape
-        raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
     return len(tensor.raw_data)
 
 
@@ -481,10 +479,8 @@ def import_onnx() -> Any:
 def _parsed(data: bytes) -> Any:
     onnx = import_onnx()
     model = onnx.ModelProto()
-    try:
+    with as_damage("no ONNX model"):
         model.ParseFromString(data)
-    except Exception as error:  # protobuf's own kinds, by the version of it
-        raise BitstreamError(f"no ONNX model: {error}") from error
     if not data:
         raise BitstreamError("no ONNX model: the file is empty")
     if not model.HasField("graph"):
@@ -593,15 +589,11 @@ def constant_array(name: str, tensor: Any) -> Array | FloatBits:
         BitstreamError: If they do not fit its type and shape.
     """
     onnx = import_onnx()
-    try:
+    with as_damage(f"tensor {shown(repr(name))} is damaged"):
         number_format = _BITS_FORMATS.get(onnx.TensorProto.DataType.Name(tensor.data_type))
         if number_format is not None:
             return _float_bits(tensor, number_format)
         return as_array(name, onnx.numpy_helper.to_array(tensor))
-    except InputError:
-        raise
-    except Exception as error:  # whatever numpy says of data that does not fit
-        raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
 
 
 def _float_bits(tensor: Any, number_format: str) -> FloatBits:
