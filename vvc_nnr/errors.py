@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, Self
 
 MESSAGE_CHARACTERS = 700
@@ -108,6 +109,33 @@ class BitstreamError(VvcNnrError, ValueError):
 
 class UnsupportedError(VvcNnrError, NotImplementedError):
     """Legal input that this package does not implement."""
+
+
+def words_of(error: Exception) -> str:
+    """What an error of a library says of damage, as a message shows it; some say nothing."""
+    return shown(str(error), 200) or f"damaged or cut off ({type(error).__name__})"
+
+
+@contextmanager
+def as_damage(what: str, remedy: str = "") -> Iterator[None]:
+    """Makes a BitstreamError of whatever a library raises over bytes that nobody vouches for.
+
+    Libraries raise almost any type where they meet what they did not think of, so none is named. This package's own
+    errors, and those of memory, stay as they are.
+
+    Args:
+        what: What the bytes are not, such as "no HDF5 file", before the library's words.
+        remedy: What to do, behind them.
+
+    Raises:
+        BitstreamError: In place of the library's error.
+    """
+    try:
+        yield
+    except (VvcNnrError, MemoryError):
+        raise
+    except Exception as error:
+        raise BitstreamError(f"{what}: {words_of(error)}{remedy and ': '}{remedy}") from error
 
 
 class ShapeError(VvcNnrError, ValueError):

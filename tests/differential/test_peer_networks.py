@@ -112,6 +112,20 @@ def test_float8_is_exponents_and_raw_words(peer: Peer, name: str) -> None:
     np.testing.assert_array_equal(bits.reshape(values.shape), weight.bits)
 
 
+def test_integers_of_four_bits_in_an_onnx_model(peer: Peer) -> None:
+    onnx = pytest.importorskip("onnx")
+    levels = np.random.default_rng(4).integers(-8, 8, (64, 48)).astype(np.int8)
+    nibbles = levels.reshape(-1, 2) & 15
+    packed = (nibbles[:, 0] | nibbles[:, 1] << 4).astype(np.uint8).tobytes()
+    tensor = onnx.helper.make_tensor("w", onnx.TensorProto.INT4, levels.shape, packed, raw=True)
+    scale = onnx.numpy_helper.from_array(np.full(48, 0.1, np.float32), "s")
+    node = onnx.helper.make_node("DequantizeLinear", ["w", "s"], ["y"], axis=1)
+    data = compress(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [], [tensor, scale])))
+    theirs, _ = peer.decompress(data)
+    assert np.array_equal(theirs["w"], levels)
+    assert np.allclose(theirs["s"], 0.1, rtol=1e-3)
+
+
 def test_a_graph_in_the_manifest_is_passed_over(peer: Peer) -> None:
     arrays = named_arrays({"w": np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)})
     graph = bytes(np.random.default_rng(1).integers(0, 256, 5000, dtype=np.uint8))

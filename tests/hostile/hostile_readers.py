@@ -22,6 +22,7 @@ from random import Random
 from typing import Any
 
 import av
+import h5py
 import numpy as np
 import onnx
 import torch
@@ -383,6 +384,32 @@ def _npz_seeds() -> list[bytes]:
     for save in (np.savez, np.savez_compressed):
         buffer = io.BytesIO()
         save(buffer, **_tensors())
+        found.append(buffer.getvalue())
+    return found
+
+
+def _hdf5_seeds() -> list[bytes]:
+    """Datasets in groups, as they are and in chunks, by both layouts of the format."""
+    found = []
+    for version in ("earliest", "latest"):
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w", libver=version) as file:
+            for place, (name, array) in enumerate(_tensors().items()):
+                is_packed = bool(place % 2) and array.ndim > 0
+                file.create_dataset(name.replace(".", "/"), data=array, compression="gzip" if is_packed else None)
+            file["note"] = "hello"
+            file["again"] = h5py.SoftLink("/note")
+        found.append(buffer.getvalue())
+    return found
+
+
+def _keras_seeds() -> list[bytes]:
+    found = []
+    for weights in _hdf5_seeds():
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("metadata.json", "{}")
+            archive.writestr("model.weights.h5", weights)
         found.append(buffer.getvalue())
     return found
 
@@ -1273,6 +1300,8 @@ READERS: tuple[Reader, ...] = (
         zip_damaged(_pickle_damaged),
     ),
     Reader("npz", _npz_seeds, _file(".npz", read_arrays), FILES, NPY_TOKENS),
+    Reader("hdf5", _hdf5_seeds, _file(".h5", read_arrays), FILES, (b"TREE", b"SNOD", b"HEAP", b"OHDR", b"FRHP")),
+    Reader("keras", _keras_seeds, _file(".keras", read_arrays), FILES, _ZIP_TOKENS),
     Reader("shards", _shard_seeds, _read_shards, FILES, (b"weight_map", b"../x", b"/etc/passwd", b".", b"[]")),
     Reader("npy", _npy_seeds, _read_npy, FILES, NPY_TOKENS),
     Reader("decisions", _decision_seeds, _read_decisions, UNTRUSTED, (), _resealed),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from vvc_nnr.bitstream.packing import Packing, as_text, from_text, packed, unpacked
@@ -33,7 +34,7 @@ MAX_INFLATION = 64
 _FIELD = "topology_data"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Graph:
     """An ONNX model whose tensors are coded beside it.
 
@@ -44,6 +45,11 @@ class Graph:
 
     model: bytes
     carriage: GraphCarriage = "manifest"
+
+    @cached_property
+    def shorter(self) -> tuple[bytes, Packing]:
+        """The model made shorter, once for all streams that it is tried in, and how: LZMA takes its time."""
+        return (zlib.compress(self.model, 9), "deflate") if self.carriage == "onnx" else packed(self.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +73,10 @@ def pack_graph(graph: Graph | None) -> tuple[bytes, PackedGraph | None]:
     """
     if graph is None:
         return b"", None
-    if graph.carriage == "onnx":
-        deflated = zlib.compress(graph.model, 9)
-        _check_written(len(graph.model), len(deflated))
-        return deflated, None
-    shorter, packing = packed(graph.model)
+    shorter, packing = graph.shorter
     _check_written(len(graph.model), len(shorter))
+    if graph.carriage == "onnx":
+        return shorter, None
     return as_text(shorter), PackedGraph(packing, len(graph.model))
 
 

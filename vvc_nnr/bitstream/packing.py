@@ -15,6 +15,8 @@ _MIN_DICTIONARY_BYTES, _MAX_DICTIONARY_BYTES = 1 << 12, 1 << 26
 # A zero byte would end the text: in its place stands the first character behind ASCII, in UTF-8.
 _ZERO = "\x80".encode()
 _GROUP_BITS = 7
+# Beyond so many bytes LZMA, at about a megabyte a second, works on them once.
+_MANY_BYTES, _N_PARTS, _PART_BYTES = 1 << 20, 4, 1 << 16
 
 
 def lzma_bytes(plain: bytes, *, of_bytes: bool = False) -> bytes:
@@ -25,7 +27,11 @@ def lzma_bytes(plain: bytes, *, of_bytes: bool = False) -> bytes:
         of_bytes: They are values of one byte, neither text nor words of several.
     """
     ways = _WAYS_OF_BYTES if of_bytes else _WAYS
-    return min((lzma.compress(plain, lzma.FORMAT_RAW, filters=[_filter(len(plain)) | way]) for way in ways), key=len)
+    return min((_by_lzma(plain, way) for way in ways), key=len)
+
+
+def _by_lzma(plain: bytes, way: dict[str, int]) -> bytes:
+    return lzma.compress(plain, lzma.FORMAT_RAW, filters=[_filter(len(plain)) | way])
 
 
 # Ways to compress: texts, words of four bytes; values that follow their neighbours' upper bits, and others. The bytes
@@ -40,9 +46,17 @@ def _filter(n_bytes: int) -> dict[str, int]:
 
 
 def packed(plain: bytes) -> tuple[bytes, Packing]:
-    """The shorter of what deflate and LZMA make of bytes, and which."""
-    ways: list[tuple[bytes, Packing]] = [(zlib.compress(plain, 9), "deflate"), (lzma_bytes(plain), "lzma")]
+    """The shorter of what deflate and LZMA make of bytes, and which; of many bytes parts tell the way of LZMA."""
+    way = min(_WAYS, key=lambda way: len(_by_lzma(_parts(plain), way))) if len(plain) > _MANY_BYTES else None
+    by_lzma = lzma_bytes(plain) if way is None else _by_lzma(plain, way)
+    ways: list[tuple[bytes, Packing]] = [(zlib.compress(plain, 9), "deflate"), (by_lzma, "lzma")]
     return min(ways, key=lambda way: len(way[0]))
+
+
+def _parts(plain: bytes) -> bytes:
+    """Parts of many bytes from all over them."""
+    apart = len(plain) // _N_PARTS
+    return b"".join(plain[at * apart : at * apart + _PART_BYTES] for at in range(_N_PARTS))
 
 
 def unpacked(data: bytes | memoryview, packing: Packing, n_bytes: int, field: str) -> bytes:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
-from vvc_nnr.model.torch_file import ZIP_DAMAGE, words_of
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, as_damage, shown
 from vvc_nnr.npy import parse_npy
 
 # Of all members of an archive, unless they have no more than so many times its bytes.
@@ -33,17 +32,12 @@ def npz_arrays(data: bytes) -> NamedArrays:
     """
     if not data:
         raise BitstreamError("no .npz file: the file is empty")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            n_bytes = sum(member.file_size for member in members)
-            if n_bytes > max(_MAX_INFLATED_BYTES, _MAX_INFLATION * len(data)):
-                raise UnsupportedError(f"its arrays say that they have {n_bytes} bytes, the file has {len(data)}")
-            return {_name(member.filename): _parsed(member.filename, archive.read(member)) for member in members}
-    except VvcNnrError:
-        raise
-    except ZIP_DAMAGE as error:
-        raise BitstreamError(f"no .npz file: {words_of(error)}") from error
+    with as_damage("no .npz file"), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        n_bytes = sum(member.file_size for member in members)
+        if n_bytes > max(_MAX_INFLATED_BYTES, _MAX_INFLATION * len(data)):
+            raise UnsupportedError(f"its arrays say that they have {n_bytes} bytes, the file has {len(data)}")
+        return {_name(member.filename): _parsed(member.filename, archive.read(member)) for member in members}
 
 
 def _name(member: str) -> str:
@@ -73,29 +67,19 @@ def hdf5_arrays(data: bytes) -> tuple[NamedArrays, tuple[str, ...]]:
     """
     h5py = _imported("h5py", "HDF5 files")
     data = _keras_weights(data) if data.startswith(_ZIP_START) else data
-    try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            left_out = tuple(group for group, network in _OPTIMISERS.items() if group in file and network in file)
-            found = _datasets(h5py, file, "", len(data), set())
-            return {path: array for path, array in found if path.partition("/")[0] not in left_out}, left_out
-    except VvcNnrError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise BitstreamError(f"no HDF5 file: {words_of(error)}") from error
+    with as_damage("no HDF5 file, or a damaged one"), h5py.File(io.BytesIO(data), "r") as file:
+        left_out = tuple(group for group, network in _OPTIMISERS.items() if group in file and network in file)
+        found = _datasets(h5py, file, "", len(data), set())
+        return {path: array for path, array in found if path.partition("/")[0] not in left_out}, left_out
 
 
 def _keras_weights(data: bytes) -> bytes:
     """The HDF5 file in an archive of Keras 3 (`model.keras`), whose code and layout of layers are not read."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            member = archive.getinfo(_KERAS_WEIGHTS)
-            if member.file_size > max(_MAX_INFLATED_BYTES, _MAX_INFLATION * len(data)):
-                raise UnsupportedError(f"{_KERAS_WEIGHTS} says that it has {member.file_size} bytes, of {len(data)}")
-            return archive.read(member)
-    except VvcNnrError:
-        raise
-    except (KeyError, *ZIP_DAMAGE) as error:
-        raise BitstreamError(f"no archive of Keras with {_KERAS_WEIGHTS}: {words_of(error)}") from error
+    with as_damage(f"no archive of Keras with {_KERAS_WEIGHTS}"), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        member = archive.getinfo(_KERAS_WEIGHTS)
+        if member.file_size > max(_MAX_INFLATED_BYTES, _MAX_INFLATION * len(data)):
+            raise UnsupportedError(f"{_KERAS_WEIGHTS} says that it has {member.file_size} bytes, of {len(data)}")
+        return archive.read(member)
 
 
 def _datasets(h5py: Any, group: Any, prefix: str, n_bytes: int, seen: set[Any]) -> Iterator[tuple[str, Array]]:
@@ -128,11 +112,8 @@ def gguf_arrays(path: Path | str) -> NamedArrays:
         UnsupportedError: If it holds tensors in blocks of quantised values.
     """
     gguf = _imported("gguf", "GGUF files")
-    try:
-        tensors = gguf.GGUFReader(str(path)).tensors
-    except Exception as error:  # whatever its reader says of damage
-        raise BitstreamError(f"no GGUF file: {words_of(error)}") from error
-    return {tensor.name: _gguf_array(tensor) for tensor in tensors}
+    with as_damage("no GGUF file, or a damaged one"):
+        return {tensor.name: _gguf_array(tensor) for tensor in gguf.GGUFReader(str(path)).tensors}
 
 
 def _gguf_array(tensor: Any) -> Array | FloatBits:

@@ -18,7 +18,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import BITS_DTYPES, FloatBits, numpy_values, plain_array, shape_of
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, as_damage
 from vvc_nnr.json_text import parse_json
 
 Tensor: TypeAlias = NDArray[Any]
@@ -125,10 +125,8 @@ def parse_container(data: bytes) -> tuple[dict[str, RawTensor], dict[str, str]]:
     """
     if not data:
         raise BitstreamError("no safetensors file: the file is empty")
-    try:
+    with as_damage("no safetensors file"):
         entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-    except safetensors.SafetensorError as error:
-        raise BitstreamError(f"no safetensors file: {error}") from error
     raw = {name: RawTensor(e["dtype"], tuple(e["shape"]), e["data"]) for name, e in entries}
     header_bytes = int.from_bytes(data[:8], "little")
     try:

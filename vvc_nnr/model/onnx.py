@@ -2,9 +2,9 @@
 
 Constants are initialisers and the values of Constant nodes, of the main graph, of branches and loops, and of functions.
 Those of a number format that is coded here and of some size leave the graph; it keeps their names, types and shapes,
-and gets them back when it is read. Other constants (axes, scales, texts, sparse ones) stay in the graph, bit for bit;
-those in files beside it are read into it. Texts are UTF-8 by the format; the reader of protocol buffers does not look,
-so it is checked here.
+and gets them back when it is read, those of fewer than eight bits packed as they were. Other
+constants (axes, scales, texts, sparse ones) stay in the graph, bit for bit; those in files beside it are read into it.
+Texts are UTF-8 by the format; the reader of protocol buffers does not look, so it is checked here.
 
 Constants of different graphs may have one name. The main graph's have theirs as tensors too; of others a name that is
 taken gets "'" at its end, once or more, in the order of the graphs.
@@ -32,7 +32,7 @@ from vvc_nnr.bitstream.number_formats import (
     plain_array,
     shape_of,
 )
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown, shown_name
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, as_damage, shown, shown_name
 from vvc_nnr.files import (
     HEAD_BYTES,
     check_no_pointer,
@@ -42,6 +42,14 @@ from vvc_nnr.files import (
     read_bytes,
     remaining_bytes,
     write_file,
+)
+from vvc_nnr.model.onnx_packed import (
+    PACKED_FORMATS,
+    PackedFormat,
+    is_plainly_packed,
+    packed_array,
+    packed_bytes,
+    unpacked_array,
 )
 from vvc_nnr.model.torch import as_array
 from vvc_nnr.roles.by_name import named_roles
@@ -121,10 +129,8 @@ def _loaded(path: Path | str, name: str, tensor: Any) -> int:
     tensor.raw_data = _external_bytes(Path(path), name, {entry.key: entry.value for entry in tensor.external_data})
     tensor.ClearField("external_data")
     tensor.data_location = importlib.import_module("onnx").TensorProto.DEFAULT
-    try:
+    with as_damage(f"tensor {shown(repr(name))} is damaged"):
         importlib.import_module("onnx.numpy_helper").to_array(tensor)
-    except Exception as error:  # whatever numpy says of data that does not fit type and shape
-        raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
     return len(tensor.raw_data)
 
 
@@ -217,7 +223,7 @@ _BITS_FORMATS = {
 }
 _FORMATS = (
     *("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
-    *("FLOAT16", "FLOAT", "DOUBLE", *_BITS_FORMATS),
+    *("FLOAT16", "FLOAT", "DOUBLE", *_BITS_FORMATS, *PACKED_FORMATS),
 )
 
 
@@ -271,12 +277,21 @@ def write_onnx(path: Path | str, graph: bytes, arrays: NamedArrays) -> int:
     """
     n_bytes = len(graph) + sum(itemsize_of(array) * math.prod(shape_of(array)) for array in arrays.values())
     if n_bytes > _MAX_FILE_BYTES:
+        n_bytes -= _n_spared_bytes(_parsed(graph), arrays)
+    if n_bytes > _MAX_FILE_BYTES:
         raise UnsupportedError(
             f"{path}: graph and tensors take {n_bytes} bytes, an ONNX file at most {_MAX_FILE_BYTES} (2 GiB): "
             "write .safetensors or .pt"
         )
     data = _serialised(put_together(graph, arrays))
     return write_file(path, data)
+
+
+def _n_spared_bytes(model: Any, arrays: NamedArrays) -> int:
+    """What a model's file has less than its arrays, since values of fewer than eight bits are packed in it."""
+    told = {each.key: _packed_format(each.tensor) for each in constants(model) if each.key in arrays}
+    counts = {name: math.prod(shape_of(arrays[name])) for name in told}
+    return sum(counts[name] - packed_bytes(packed, counts[name]) for name, packed in told.items() if packed)
 
 
 def take_apart(model: Any, n_bytes: int) -> OnnxModel:
@@ -356,7 +371,9 @@ def without_constants(graph: bytes, taken: NamedArrays) -> tuple[bytes, NamedArr
     """
     model, known, arrays = _parsed(graph), _known_types(), dict(taken)
     for constant in constants(model):
-        if constant.key not in taken and constant.tensor.data_type in known and _has_data(constant.tensor):
+        tensor = constant.tensor
+        is_own = constant.key not in taken and tensor.data_type in known and _has_data(tensor)
+        if is_own and _comes_back(tensor):
             arrays[constant.key] = constant_array(constant.key, constant.tensor)
             _clear(constant.tensor)
     return _serialised(model), arrays
@@ -515,10 +532,8 @@ def import_onnx() -> Any:
 def _parsed(data: bytes) -> Any:
     onnx = import_onnx()
     model = onnx.ModelProto()
-    try:
+    with as_damage("no ONNX model"):
         model.ParseFromString(data)
-    except Exception as error:  # protobuf's own kinds, by the version of it
-        raise BitstreamError(f"no ONNX model: {error}") from error
     if not data:
         raise BitstreamError("no ONNX model: the file is empty")
     if not model.HasField("graph"):
@@ -605,13 +620,28 @@ def _keys(model: Any) -> dict[GraphPath, dict[str, str]]:
 
 
 def _known_types() -> set[int]:
-    """Types of the number formats that are coded; releases of onnx before 1.19 have no FLOAT8E8M0."""
+    """Types of the number formats that are coded; older releases of onnx lack FLOAT8E8M0, INT2 and others."""
     return {number for name, number in import_onnx().TensorProto.DataType.items() if name in _FORMATS}
+
+
+def _packed_format(tensor: Any) -> PackedFormat | None:
+    """The type of a tensor whose values take fewer than eight bits; None of others."""
+    data_type = import_onnx().TensorProto.DataType
+    return PACKED_FORMATS.get(data_type.Name(tensor.data_type)) if tensor.data_type in data_type.values() else None
+
+
+def _comes_back(tensor: Any) -> bool:
+    """Whether a tensor's values give all its bits: those of fewer than eight may have others behind the last."""
+    told = _packed_format(tensor)
+    return told is None or is_plainly_packed(told, tensor)
 
 
 def _is_coded(tensor: Any) -> bool:
     if _n_values(tensor) < MIN_VALUES or tensor.data_type not in _known_types():
         return False
+    packed = _packed_format(tensor)
+    if packed is not None:
+        return packed_bytes(packed, _n_values(tensor)) > MAX_BYTES_IN_GRAPH and is_plainly_packed(packed, tensor)
     dtype = import_onnx().helper.tensor_dtype_to_np_dtype(tensor.data_type)
     return dtype.kind not in "iub" or _n_values(tensor) * dtype.itemsize > MAX_BYTES_IN_GRAPH
 
@@ -627,15 +657,14 @@ def constant_array(name: str, tensor: Any) -> Array | FloatBits:
         BitstreamError: If they do not fit its type and shape.
     """
     onnx = import_onnx()
-    try:
+    with as_damage(f"tensor {shown(repr(name))} is damaged"):
         number_format = _BITS_FORMATS.get(onnx.TensorProto.DataType.Name(tensor.data_type))
         if number_format is not None:
             return _float_bits(tensor, number_format)
+        packed = _packed_format(tensor)
+        if packed is not None:
+            return unpacked_array(packed, tensor)
         return as_array(name, onnx.numpy_helper.to_array(tensor))
-    except InputError:
-        raise
-    except Exception as error:  # whatever numpy says of data that does not fit
-        raise BitstreamError(f"tensor {name!r} is damaged: {error}") from error
 
 
 def _float_bits(tensor: Any, number_format: str) -> FloatBits:
@@ -686,8 +715,13 @@ def _fill(name: str, tensor: Any, array: Array | FloatBits) -> None:
     found = array.number_format if isinstance(array, FloatBits) else plain.dtype.name
     element_type(name, tensor)  # a type that is none of ONNX is damage
     own = import_onnx().TensorProto.DataType.Name(tensor.data_type)
+    packed = PACKED_FORMATS.get(own)
     expected = {"FLOAT": "float32", "DOUBLE": "float64", **_BITS_FORMATS}.get(own, own.lower())
+    expected = packed.number_format if packed else expected
     if shape_of(array) != tuple(tensor.dims) or found != expected:
         got = f"{found} {shape_of(array)}, the graph has {expected} {tuple(tensor.dims)}"
         raise BitstreamError(f"tensor {name!r} is {got}", field="topology_data")
+    if packed:
+        tensor.raw_data = packed_array(name, packed, array)
+        return
     tensor.raw_data = np.ascontiguousarray(plain, dtype=plain.dtype.newbyteorder("<")).tobytes()

@@ -15,10 +15,8 @@ import pickle
 import pickletools
 import re
 import shlex
-import struct
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -26,26 +24,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, as_damage, shown
 from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
 # LZMA is not among them: its header asks for memory at will.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)
-
-
 # Where in its own source torch says so.
 _ENFORCED = re.compile(r"\[enforce fail at [^\]]*\]")
 _ARCHIVE_START, _PICKLE_START = b"PK\x03\x04", b"\x80"
 # Of a checkpoint of before torch 1.6: a magic number, a version, the system, and the tensors without their values.
 _PICKLES_BEFORE_VALUES = 4
-
-
-def words_of(error: Exception) -> str:
-    """What an error of a reader says, as a message shows it; some say nothing."""
-    return shown(str(error), 200) or f"damaged or cut off ({type(error).__name__})"
 
 
 def check_records(file: IO[bytes]) -> None:
@@ -70,20 +60,15 @@ def check_records(file: IO[bytes]) -> None:
 
 def _changed_record(file: IO[bytes]) -> str | None:
     """The first record that differs from its checksum, None if all are as they were written."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for record in archive.infolist():
-                if record.compress_type not in _METHODS:
-                    raise UnsupportedError(
-                        f"the record {shown(record.filename, 100)} is packed by method {record.compress_type}; "
-                        "must be stored or deflated: save the file anew with torch.save"
-                    )
-            is_checked = any(record.CRC for record in archive.infolist())
-            return archive.testzip() if is_checked else None
-    except VvcNnrError:
-        raise
-    except ZIP_DAMAGE as error:
-        raise BitstreamError(f"damaged: {words_of(error)}: copy the file again") from error
+    with as_damage("damaged", "copy the file again"), zipfile.ZipFile(file) as archive:
+        for record in archive.infolist():
+            if record.compress_type not in _METHODS:
+                raise UnsupportedError(
+                    f"the record {shown(record.filename, 100)} is packed by method {record.compress_type}; "
+                    "must be stored or deflated: save the file anew with torch.save"
+                )
+        is_checked = any(record.CRC for record in archive.infolist())
+        return archive.testzip() if is_checked else None
 
 
 # Where checkpoints keep the network beside their optimiser; the first that has tensors counts.
@@ -214,7 +199,7 @@ def _is_exported(data: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return any(name.endswith("/archive_format") or "/models/model.json" in name for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+    except Exception:  # whatever the reader of archives says of damage
         return False
 
 

@@ -2,6 +2,9 @@
 
 Operators that only hand a tensor on, in another shape, order, part or float format, are followed to the next one, also
 into and out of branches, loops and functions.
+
+A matrix that is added to an output of the model, whole or by rows that are looked up, with no weight behind is an
+offset of that output: what it loses no weight evens out, as of the bias of a last layer. A small one is a bias.
 """
 
 from __future__ import annotations
@@ -124,6 +127,14 @@ _SCALERS = frozenset({"Mul", "Div", "Add", "Sub"})
 _ARITHMETIC = frozenset({"Gemm", "MatMul", "Einsum", "Gather", "Add", "Sub", "Mul", "Div"})
 # Biases and scales of channels they have all the same.
 _CHANNEL_ARITHMETIC = frozenset({"Add", "Sub", "Mul"})
+# What goes through them meets no weight that would even errors out.
+_ELEMENTWISE = frozenset({
+    *("Add", "Sub", "Mul", "Div", "Neg", "Where", "Clip", "Sigmoid", "Tanh", "Relu", "LeakyRelu", "HardSigmoid"),
+    *("Softplus", "Exp", "Softmax", "LogSoftmax"),
+})  # fmt: skip
+_LOOK_UPS = frozenset({"Gather", "GatherND", "GatherElements"})
+# Of a model's float values: a bias has about three bits a value more than a weight has, of five or so.
+_OFFSET_SHARE = 1e-3
 _STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
@@ -189,10 +200,14 @@ def operator_roles(
         keys: Name of each constant among `arrays` by the path of its graph and its name there.
     """
     walk = _Walk(arrays, keys, model.functions)
+    ends, few = _ends(model.graph), _OFFSET_SHARE * _n_floats(arrays)
     uses: dict[str, TensorRole] = {}
     layer, input_weight = None, ""
     for node, place, carried in walk.graph(model.graph, MAIN_GRAPH, {}):
         use = _use(node, place, carried, arrays)
+        is_few = use.role is Role.WEIGHT and math.prod(shape_of(arrays[carried.name])) <= few
+        if is_few and _is_offset(node, ends):
+            use = TensorRole(Role.BIAS, f"{use.reason.partition(',')[0]}, added to an output")
         if use.candidate and place == _OF_INPUT:
             layer, input_weight = node, carried.name
         elif use.candidate and place == _OF_STATE and layer is node:
@@ -215,6 +230,46 @@ def _use(node: Any, place: int, carried: _Carried, arrays: NamedArrays) -> Tenso
     is_weight = role is Role.WEIGHT and not carried.is_changed
     candidate = candidate_of_operator(node.op_type, carried.shape) if is_weight else None
     return TensorRole(_by_shape(role or Role.CONSTANT, node.op_type, carried), reason, candidate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What comes to the outputs of a graph with no weight behind.
+
+    Args:
+        names: All such names, of the main graph.
+        added: Those on whose way something is added to them.
+    """
+
+    names: frozenset[str]
+    added: frozenset[str]
+
+
+def _ends(graph: Any) -> _Ends:
+    """What comes to the outputs of a graph; its nodes are in the order in which they run."""
+    names, added = {each.name for each in graph.output}, set[str]()
+    for node in reversed(graph.node):
+        if not names.intersection(node.output):
+            continue
+        if node.op_type in _ELEMENTWISE or node.op_type in _JOINERS:
+            inputs = node.input[1:] if node.op_type == "Where" else node.input
+        else:
+            inputs = node.input[:1] if node.op_type in _CARRIERS else ()
+        names.update(inputs)
+        if node.op_type in ("Add", "Sub") or added.intersection(node.output):
+            added.update(inputs)
+    return _Ends(frozenset(names), frozenset(added))
+
+
+def _is_offset(node: Any, ends: _Ends) -> bool:
+    """Whether a matrix that a node looks rows up in, or adds, is added to an output."""
+    if node.op_type in _LOOK_UPS:
+        return not ends.added.isdisjoint(node.output)
+    return node.op_type in ("Add", "Sub") and not ends.names.isdisjoint(node.output)
+
+
+def _n_floats(arrays: NamedArrays) -> int:
+    return sum(math.prod(shape_of(array)) for name, array in arrays.items() if is_float(number_format_of(name, array)))
 
 
 class _Walk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import sys
 import types
 import zipfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.numpy import save_file as save_safetensors
@@ -188,6 +190,61 @@ def test_datasets_of_hdf5_files(tmp_path: Path) -> None:
         file["else"] = h5py.ExternalLink("/etc/passwd", "/")
     with pytest.raises(UnsupportedError, match="'else' is in another file"):
         read_arrays(tmp_path / "x.h5")
+
+
+def test_hdf5_files_whose_addresses_are_beyond_them_are_damaged(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["dense/kernel"] = STATE["conv.weight"]
+        file["dense/bias"] = STATE["conv.bias"]
+    data = (tmp_path / "x.h5").read_bytes()
+    refused = 0
+    for place in range(0, 2048, 8):
+        (tmp_path / "y.h5").write_bytes(data[:place] + b"\xff" * 7 + b"\x7f" + data[place + 8 :])
+        try:
+            read_arrays(tmp_path / "y.h5")
+        except (BitstreamError, UnsupportedError):
+            refused += 1
+    assert refused > 20
+
+
+@pytest.mark.parametrize("error", [OverflowError("far"), IndexError(), lzma.LZMAError("bad"), AssertionError("no")])
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [
+        ("x.npz", "zipfile.ZipFile.read"),
+        ("x.keras", "zipfile.ZipFile.read"),
+        ("x.h5", "h5py.Group.__getitem__"),
+        ("x.gguf", "gguf.GGUFReader"),
+        ("x.pt", "torch.load"),
+        ("y.pt", "zipfile.ZipFile.testzip"),
+        ("x.onnx", "onnx.numpy_helper.to_array"),
+        ("x.safetensors", "safetensors.deserialize"),
+    ],
+)
+def test_whatever_a_library_raises_over_damage_is_told_as_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str, error: Exception
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "gguf", types.SimpleNamespace(GGUFReader=None))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["dense/kernel"] = STATE["conv.weight"]
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.write(tmp_path / "x.h5", "model.weights.h5")
+    (tmp_path / "x.npz").write_bytes(npz(STATE))
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    for file_name in ("x.pt", "y.pt"):
+        torch.save(as_torch(STATE), tmp_path / file_name)
+    save_safetensors(STATE, tmp_path / "x.safetensors")
+    weight = onnx.numpy_helper.from_array(STATE["conv.weight"], "w")
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [], [weight])), tmp_path / "x.onnx")
+    monkeypatch.setattr(library, failing)
+    with pytest.raises(BitstreamError, match=rf"{name.replace('.', '[.]')}: .*\w") as told:
+        read_arrays(tmp_path / name)
+    assert str(error) in str(told.value) or name == "x.pt"
 
 
 @pytest.mark.parametrize(("network", "optimiser"), [("layers", "optimizer"), ("model_weights", "optimizer_weights")])

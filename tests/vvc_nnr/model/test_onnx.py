@@ -247,6 +247,43 @@ def test_constants_are_followed_to_what_uses_them(
     assert read_arrays(tmp_path / "model.onnx").roles["w"].role is role
 
 
+def offset_model(way: str, n_rows: int) -> Any:
+    """A network whose output is the sum of a large product and the rows of a small table, or much the same."""
+    rng = np.random.default_rng(8)
+    tensors = {"w": rng.normal(0, 1, (640, 640)), "last": rng.normal(0, 1, (6, 6)), "t": rng.normal(0, 4, (n_rows, 6))}
+    tensors |= {"v": rng.normal(0, 1, (640, 6))}
+    make = onnx.helper.make_node
+    nodes = [make("MatMul", ["x", "w"], ["a"]), make("MatMul", ["a", "v"], ["b"])]
+    if way == "added whole":
+        nodes += [make("Add", ["b", "t"], ["c"])]
+    elif way == "looked up":
+        nodes += [make("Gather", ["t", "i"], ["g"]), make("Identity", ["g"], ["c"])]
+    else:
+        nodes += [make("Gather", ["t", "i"], ["g"]), make("Reshape", ["g", "s"], ["r"]), make("Add", ["r", "b"], ["c"])]
+    nodes += [make("MatMul", ["c", "last"], ["d"])] if way == "before a weight" else [make("Identity", ["c"], ["d"])]
+    nodes += [make("Where", ["m", "d", "z"], ["y"])]
+    arrays = {name: array.astype(np.float32) for name, array in tensors.items()}
+    return model_of(nodes, arrays | {"s": np.array([-1, 6]), "z": np.zeros((), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("way", "role"),
+    [
+        *(("added", Role.BIAS), ("added whole", Role.BIAS)),
+        *(("looked up", Role.WEIGHT), ("before a weight", Role.WEIGHT)),
+    ],
+)
+def test_a_small_table_that_is_added_to_an_output_is_a_bias(way: str, role: Role) -> None:
+    parts = onnx_parts.take_apart(offset_model(way, 60), 0)
+    assert parts.roles["t"].role is role
+    assert ("added to an output" in parts.roles["t"].reason) == (role is Role.BIAS)
+    assert parts.roles["w"].role is Role.WEIGHT
+
+
+def test_a_large_table_that_is_added_to_an_output_is_a_weight() -> None:
+    assert onnx_parts.take_apart(offset_model("added", 80), 0).roles["t"].role is Role.WEIGHT
+
+
 def test_a_tensor_that_is_a_variance_anywhere_is_one(tmp_path: Path) -> None:
     make = onnx.helper.make_node
     nodes = [
@@ -406,7 +443,6 @@ def test_external_data_with_keys_that_are_not_known(tmp_path: Path) -> None:
 
 
 WEIGHTS_IN_THE_GRAPH = {
-    "i4": ([], [lambda: onnx.helper.make_tensor("i4", onnx.TensorProto.INT4, [8], bytes(4), raw=True)]),
     "c": ([], [lambda: onnx.numpy_helper.from_array(np.ones(8, np.complex64), "c")]),
     "s": (
         [
@@ -699,9 +735,9 @@ def test_graphs_take_what_they_take_deflated_and_a_seventh_more(path: Path) -> N
 
 
 def test_graphs_that_no_reader_would_take_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = onnx.helper.make_tensor("q", onnx.TensorProto.UINT4, [200_000], bytes(100_000), raw=True)
+    kept = onnx.helper.make_tensor("q", onnx.TensorProto.COMPLEX64, [12_500], bytes(100_000), raw=True)
     model = model_of([onnx.helper.make_node("Identity", ["x"], ["y"])], {"w": VECTOR})
-    model.graph.initializer.append(packed)
+    model.graph.initializer.append(kept)
     network = onnx_parts.take_apart(model, 0)
     for carriage in CARRIAGES:
         data = compress_arrays(network.arrays, CompressOptions(), graph=Graph(network.graph, carriage))
