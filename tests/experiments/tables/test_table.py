@@ -100,8 +100,8 @@ def test_latex_of_many_rows_comes_in_parts_that_fit_on_a_page() -> None:
     assert ["high." in part for part in parts] == ["One note." in part for part in parts] == [False, False, True]
     assert "\\caption{Many (Table 2 of Moon and Kim), part 2 of 3}" in parts[1]
     assert "Empty" not in text  # a column without anything
-    wide = to_latex(Table("t", (Column("Rate diff.", "%"),), ((1.0,), ("[x]",))))
-    assert "\\shortstack[r]{Rate diff.\\\\{}[\\%]}" in wide
+    wide = to_latex(Table("t", (Column("Rate change", "%"),), ((1.0,), ("[x]",))))
+    assert "\\shortstack[r]{Rate\\\\change\\\\{}[\\%]}" in wide
     assert "{}[x]" in wide  # not the distance of a line break
 
 
