@@ -54,7 +54,8 @@ from vvc_nnr.experiments.runs.model_zoo import ZooOptions, plan_model_zoo, run_m
 from vvc_nnr.experiments.runs.tool_by_tool import plan_tool_by_tool, run_tool_by_tool
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
-from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown_page
+from vvc_nnr.experiments.tables.latex import to_latex_page
+from vvc_nnr.experiments.tables.table import Table, to_csv, to_markdown_page
 from vvc_nnr.experiments.zoo.codec_process import PEER_VARIABLE
 from vvc_nnr.files import temporary_folder
 from vvc_nnr.filters.adaptation.options import FreePart
@@ -67,7 +68,7 @@ PrintFormat: TypeAlias = Literal["markdown", "csv", "latex"]
 _PRINTED: dict[PrintFormat, Callable[[Sequence[Table]], str]] = {
     "markdown": to_markdown_page,
     "csv": lambda tables: "\n".join(map(to_csv, tables)),
-    "latex": lambda tables: "\n".join(map(to_latex, tables)),
+    "latex": to_latex_page,
 }
 
 DEMO_TABLES = ("table1_size", "table2_psnr", "table3_ssim", "table4_end_to_end", "gain_per_qp", "bd_rate")

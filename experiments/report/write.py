@@ -16,7 +16,8 @@ from vvc_nnr.experiments.records.viewer_pictures import read_index
 from vvc_nnr.experiments.report.embedding import EmbeddedPictures, PictureLimits, embed_pictures
 from vvc_nnr.experiments.report.page import render_page, row_kind
 from vvc_nnr.experiments.report.sections import Section, read_sections
-from vvc_nnr.experiments.tables.table import Cell, Column, Table, one_line, to_csv, to_latex, to_markdown_page
+from vvc_nnr.experiments.tables.latex import to_latex_page
+from vvc_nnr.experiments.tables.table import Cell, Column, Table, one_line, to_csv, to_markdown_page
 from vvc_nnr.files import write_file
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _as_tables(format: ReportFormat, sections: Sequence[Section], tables: Mappin
         case "csv":
             text = "\n".join(map(to_csv, listed))
         case _:
-            text = "\n".join(map(to_latex, listed))
+            text = to_latex_page(listed)
     return text.encode("utf-8", "replace")
 
 

@@ -27,7 +27,8 @@ from vvc_nnr.experiments.records.settings import (
 )
 from vvc_nnr.experiments.records.tsv import MUST_MATCH, RowT, RowWriter, rows_to_continue
 from vvc_nnr.experiments.records.unit_rows import n_units_there, units_folder
-from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
+from vvc_nnr.experiments.tables.latex import to_latex
+from vvc_nnr.experiments.tables.table import Table, to_csv, to_markdown
 from vvc_nnr.files import remove_leftovers, write_file
 from vvc_nnr.folder_lock import locked_folder
 

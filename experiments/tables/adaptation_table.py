@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from vvc_nnr.experiments.tables.bd_rate import Point, bd_rate_percent
+from vvc_nnr.experiments.tables.bd_rate import BdRate, Point, bd_rate_percent
 from vvc_nnr.experiments.tables.table import Cell, Column, Table
 from vvc_nnr.filters.adaptation.measured_pictures import MeasuredPictures
 from vvc_nnr.filters.adaptation.net_effect import measured_db
@@ -50,8 +50,9 @@ def adaptation_table(found: Adaptation) -> Table:
     if any(each.n_pictures != counted for each in found.streams):
         notes.append(f"Net and BD-rates are of {counted} pictures of the same rate and gain.")
     for measure in dict.fromkeys(("luma", found.measure)):
-        rates = adaptation_bd_rates(found.streams, measure)
-        notes += [f"{what}: {MEASURES[measure]} BD-rate {value:+.2f} %." for what, value in rates.items()]
+        for what, saving in _savings(found.streams, measure).items():
+            warned = f" Warning: {'; '.join(saving.warnings)}." if saving.warnings else ""
+            notes.append(f"{what}: {MEASURES[measure]} BD-rate {saving.value_percent:+.2f} %.{warned}")
     return Table(
         "Adapted filter", columns, tuple(row[: len(columns)] for row in map(_row, found.streams)), tuple(notes)
     )
@@ -66,6 +67,11 @@ def adaptation_bd_rates(streams: Sequence[AdaptedStream], measure: Measure = "lu
         streams: Of the same pictures; fewer than three make no curve, and there are none then.
         measure: By which PSNR.
     """
+    return {what: float(saving.value_percent or 0) for what, saving in _savings(streams, measure).items()}
+
+
+def _savings(streams: Sequence[AdaptedStream], measure: Measure) -> dict[str, BdRate]:
+    """The BD-rates that have a value."""
     if len(streams) < _LEAST_STREAMS:
         return {}
 
@@ -80,8 +86,8 @@ def adaptation_bd_rates(streams: Sequence[AdaptedStream], measure: Measure = "lu
         "with the update, counted": points(lambda each: each.adapted, lambda each: each.added_bytes["update"]),
         "as sent": points(lambda each: each.output, lambda each: each.added_bytes[each.sent]),
     }
-    values = {what: bd_rate_percent(anchor, test).value_percent for what, test in curves.items()}
-    return {what: value for what, value in values.items() if value is not None}
+    found = {what: bd_rate_percent(anchor, test) for what, test in curves.items()}
+    return {what: saving for what, saving in found.items() if saving.value_percent is not None}
 
 
 def _row(stream: AdaptedStream) -> tuple[Cell, ...]:

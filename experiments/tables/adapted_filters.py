@@ -10,7 +10,7 @@ from vvc_nnr.experiments.records.rows import UpdateRow
 from vvc_nnr.experiments.records.weights import ADAPTED, ADAPTED_EACH, is_adapted
 from vvc_nnr.experiments.tables.adaptation_table import MEASURES
 from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation, Point, bd_rate_percent
-from vvc_nnr.experiments.tables.bd_rate_tables import DECISION_TITLES, RATE_COLUMNS, Notes, warning_notes
+from vvc_nnr.experiments.tables.bd_rate_tables import DECISION_TITLES, RATE_COLUMNS, Notes, cell_warning, warning_notes
 from vvc_nnr.experiments.tables.means import (
     ANCHOR,
     OVERALL,
@@ -20,7 +20,7 @@ from vvc_nnr.experiments.tables.means import (
     Variant,
     mean_or_none,
 )
-from vvc_nnr.experiments.tables.table import Cell, Column, Table
+from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table
 from vvc_nnr.filters.adaptation.net_effect import net_percent, rate_slopes
 from vvc_nnr.filters.adaptation.options import Measure
 
@@ -78,8 +78,9 @@ def adapted_filters_table(
     adapted = [variant for variant in results.variants if is_adapted(variant.weights)]
     rows: list[tuple[Cell, ...]] = []
     every: list[BdRate | None] = []
+    marks: list[CellWarning] = []
     for variants in _choices(adapted) if ANCHOR in results.variants else ():
-        by_kind: dict[str, list[list[float | None]]] = {}
+        by_kind: dict[str, dict[str, list[BdRate | None]]] = {}
         for name in results.sequences:
             tuned = [own.get((name, each.network, each.weights), {}) for each in variants]
             if any(set(results.qps) - each.keys() for each in tuned):
@@ -87,12 +88,19 @@ def adapted_filters_table(
             for curve in _curves(results, variants, name, tuned):
                 found = [_saving(results, name, plane, curve.points[plane], method) for plane in PLANES]
                 every += found
-                values = [saving.value_percent if saving else None for saving in found]
-                by_kind.setdefault(curve.sent, []).append(values)
-                rows.append((*_head(variants, name), curve.sent, curve.n_bytes, *values, curve.at_qps))
+                by_kind.setdefault(curve.sent, {})[name] = found
+                head = (*_head(variants, name), curve.sent, curve.n_bytes)
+                for column, saving in enumerate(found, start=len(head)):
+                    marks += cell_warning(len(rows), column, {name: saving}, is_mean=False)
+                values = (saving.value_percent if saving else None for saving in found)
+                rows.append((*head, *values, curve.at_qps))
         for sent, several in by_kind.items():
-            means = (mean_or_none(column) for column in zip(*several, strict=True))
-            rows.append((*_head(variants, OVERALL), sent, None, *means, ""))
+            head = (*_head(variants, OVERALL), sent, None)
+            by_plane = [dict(zip(several, column, strict=True)) for column in zip(*several.values(), strict=True)]
+            for column, of_plane in enumerate(by_plane, start=len(head)):
+                marks += cell_warning(len(rows), column, of_plane, is_mean=len(several) > 1)
+            means = (mean_or_none(each.value_percent for each in column.values() if each) for column in by_plane)
+            rows.append((*head, *means, ""))
     if not rows:
         return None
     said = (
@@ -105,7 +113,7 @@ def adapted_filters_table(
         "Overall: mean of the sequences' BD-rates.",
     )
     title = "BD-rate of adapted networks against all in-loop filters"
-    return Table(title, _COLUMNS, tuple(rows), (*said, *notes, *warning_notes(every)))
+    return Table(title, _COLUMNS, tuple(rows), (*said, *notes, *warning_notes(every)), tuple(marks))
 
 
 def _choices(adapted: Sequence[Variant]) -> Iterator[tuple[Variant, ...]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from vvc_nnr.codec.sequence import LoopFilters
 from vvc_nnr.experiments.records.rows import DECIDED_WAYS, NetworkRow, Way
 from vvc_nnr.experiments.records.weights import ORIGINAL, is_adapted
-from vvc_nnr.experiments.tables.bd_rate import BdRate, Interpolation, bd_psnr_db, bd_rate_percent
+from vvc_nnr.experiments.tables.bd_rate import BdPsnr, BdRate, Interpolation, bd_psnr_db, bd_rate_percent
 from vvc_nnr.experiments.tables.means import (
     ANCHOR,
     OVERALL,
@@ -105,15 +105,15 @@ def curve_saving(
     return bd_rate_percent(anchor_points, points, method) if points and anchor_points else None
 
 
-def mean_bd_psnr_db(
+def bd_psnrs(
     results: ToolResults, sequences: Iterable[str], comparison: Comparison, method: Interpolation
-) -> float | None:
-    """The mean of the sequences' BD-PSNRs in dB, None if none has a value."""
+) -> dict[str, BdPsnr]:
+    """The BD-PSNR of each sequence that has the plane."""
     curves = (
-        (results.curve((name,), comparison.anchor, comparison.plane), results.curve((name,), *comparison[:2]))
+        (name, results.curve((name,), comparison.anchor, comparison.plane), results.curve((name,), *comparison[:2]))
         for name in sequences
     )
-    return mean_or_none(bd_psnr_db(anchor, test, method).value_db for anchor, test in curves if anchor and test)
+    return {name: bd_psnr_db(anchor, test, method) for name, anchor, test in curves if anchor and test}
 
 
 def stream_lengths(variant: Variant) -> tuple[StreamLength, ...]:
@@ -186,19 +186,20 @@ def bd_rate_table(results: ToolResults, savings: Savings, method: Interpolation,
         *TIME_COLUMNS,
     )
     rows: list[tuple[Cell, ...]] = []
-    places: list[tuple[tuple[str, ...], Comparison]] = []
+    marks: list[CellWarning] = []
     for variant, anchor in _pairs(results):
         comparison = Comparison(variant, anchor=anchor)
         for group, names in results.groups.items():
             head = (*way_cells(results, variant), LOOP_FILTER_TITLES[anchor.loop_filters], _group_label(group, names))
-            psnr_db = mean_bd_psnr_db(results, names, comparison, method)
+            psnrs = bd_psnrs(results, names, comparison, method)
             times = [results.time_percent(names, variant, side) if anchor == ANCHOR else None for side in SIDES]
+            psnr_db = mean_or_none(each.value_db for each in psnrs.values())
+            marks += rate_warnings(savings, names, comparison, len(rows), len(head))
+            marks += cell_warning(len(rows), len(head) + len(PLANES), psnrs, is_mean=len(names) > 1)
             rows.append((*head, *_plane_savings(savings, names, comparison), psnr_db, *times))
-            places.append((names, comparison))
     warnings = warning_notes(savings[key] for key in savings if key[1].length is None)
-    marks = _rate_warnings(savings, places, len(WAY_COLUMNS) + 2)
     title = "BD-rate, mean of the sequences' BD-rates"
-    return Table(title, columns, tuple(rows), (_MEAN_NOTE, *notes, *warnings), marks)
+    return Table(title, columns, tuple(rows), (_MEAN_NOTE, *notes, *warnings), tuple(marks))
 
 
 def sequence_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
@@ -211,45 +212,37 @@ def sequence_table(results: ToolResults, savings: Savings, notes: Notes) -> Tabl
         *RATE_COLUMNS,
     )
     rows: list[tuple[Cell, ...]] = []
-    places: list[tuple[tuple[str, ...], Comparison]] = []
+    marks: list[CellWarning] = []
     for variant, anchor in _pairs(results):
         comparison = Comparison(variant, anchor=anchor)
         for name, ctc_class in results.sequences.items():
             head = (*way_cells(results, variant), LOOP_FILTER_TITLES[anchor.loop_filters], ctc_class, name)
+            marks += rate_warnings(savings, (name,), comparison, len(rows), len(head))
             rows.append((*head, *_plane_savings(savings, (name,), comparison)))
-            places.append(((name,), comparison))
     warnings = warning_notes(savings[key] for key in savings if key[1].length is None)
-    marks = _rate_warnings(savings, places, len(WAY_COLUMNS) + 3)
-    return Table("BD-rate per sequence", columns, tuple(rows), (*notes, *warnings), marks)
+    return Table("BD-rate per sequence", columns, tuple(rows), (*notes, *warnings), tuple(marks))
 
 
 def curve_table(results: ToolResults, method: Interpolation, notes: Notes) -> Table:
     """BD-rate of mean curves per class and overall, against all filters."""
-    found: list[BdRate | None] = []
-
-    def cells(names: tuple[str, ...], variant: Variant) -> tuple[Cell, ...]:
-        savings = [curve_saving(results, names, Comparison(variant, plane), method) for plane in PLANES]
-        found.extend(savings)
-        return tuple(saving.value_percent if saving else None for saving in savings)
-
     columns = (*WAY_COLUMNS, Column("Class", text=True), *RATE_COLUMNS)
-    rows = tuple(
-        (*way_cells(results, variant), _group_label(group, names), *cells(names, variant))
-        for variant in results.tests
-        for group, names in results.groups.items()
-    )
+    rows: list[tuple[Cell, ...]] = []
+    marks: list[CellWarning] = []
+    found: list[BdRate | None] = []
+    for variant in results.tests:
+        for group, names in results.groups.items():
+            savings = [curve_saving(results, names, Comparison(variant, plane), method) for plane in PLANES]
+            head = (*way_cells(results, variant), _group_label(group, names))
+            for column, saving in enumerate(savings, start=len(head)):
+                marks += cell_warning(len(rows), column, {"": saving}, is_mean=False)
+            rows.append((*head, *(saving.value_percent if saving else None for saving in savings)))
+            found += savings
     title = "BD-rate against all in-loop filters, of mean curves"
-    return Table(title, columns, rows, (_CURVE_NOTE, *notes, *warning_notes(found)))
+    return Table(title, columns, tuple(rows), (_CURVE_NOTE, *notes, *warning_notes(found)), tuple(marks))
 
 
 def network_bits_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
     """Mean of the sequences' BD-rates without the network's bits, and with them in streams of several lengths."""
-
-    def cells(names: tuple[str, ...], variant: Variant, length: StreamLength) -> tuple[Cell, ...]:
-        share = results.network_bits(variant) / length / 1000 if length else 0.0
-        where = "free" if length is None else f"in {length} picture{'s' if length > 1 else ''}"
-        return (where, share, *_plane_savings(savings, names, Comparison(variant, length=length)))
-
     columns = (
         *WAY_COLUMNS,
         Column("Class", text=True),
@@ -257,20 +250,26 @@ def network_bits_table(results: ToolResults, savings: Savings, notes: Notes) -> 
         Column("Its share", "kbit/picture", digits=2),
         *RATE_COLUMNS,
     )
-    rows = [
-        (*way_cells(results, variant), _group_label(group, names), *cells(names, variant, length))
-        for variant in results.tests
-        if len(stream_lengths(variant)) > 1
-        for group, names in results.groups.items()
-        for length in stream_lengths(variant)
-    ]
+    rows: list[tuple[Cell, ...]] = []
+    marks: list[CellWarning] = []
+    coded = [variant for variant in results.tests if len(stream_lengths(variant)) > 1]
+    for variant in coded:
+        n_bits = results.network_bits(variant)
+        for group, names in results.groups.items():
+            for length in stream_lengths(variant):
+                comparison = Comparison(variant, length=length)
+                where = "free" if length is None else f"in {length} picture{'s' if length > 1 else ''}"
+                share = n_bits / length / 1000 if length else 0.0
+                head = (*way_cells(results, variant), _group_label(group, names), where, share)
+                marks += rate_warnings(savings, names, comparison, len(rows), len(head))
+                rows.append((*head, *_plane_savings(savings, names, comparison)))
     meaning = (
         "Network's bits: free: known to the decoder; in N pictures: the whole file once in a stream of N pictures, so "
         "each picture carries an N-th of it."
     )
-    sent = (saving for (_, comparison), saving in savings.items() if len(stream_lengths(comparison.variant)) > 1)
+    sent = (saving for (_, each), saving in savings.items() if each.variant in coded and each.anchor == ANCHOR)
     title = "BD-rate against all in-loop filters with the network's bits, mean of the sequences' BD-rates"
-    return Table(title, columns, tuple(rows), (meaning, _MEAN_NOTE, *notes, *warning_notes(sent)))
+    return Table(title, columns, tuple(rows), (meaning, _MEAN_NOTE, *notes, *warning_notes(sent)), tuple(marks))
 
 
 def warning_notes(savings: Iterable[BdRate | None]) -> list[str]:
@@ -306,18 +305,29 @@ def _plane_savings(savings: Savings, names: Iterable[str], comparison: Compariso
     return [mean_saving(savings, sequences, comparison._replace(plane=plane)) for plane in PLANES]
 
 
-def _rate_warnings(
-    savings: Savings, places: Iterable[tuple[tuple[str, ...], Comparison]], first: int
-) -> tuple[CellWarning, ...]:
-    """The warning about the BD-rates of each row; those of the planes stand from the column `first` on."""
-    found = []
-    for row, (names, comparison) in enumerate(places):
-        for column, plane in enumerate(PLANES, start=first):
-            values = [(name, savings.get((name, comparison._replace(plane=plane)))) for name in names]
-            text = warning_text(((name, value.warnings) for name, value in values if value), is_mean=len(names) > 1)
-            if text:
-                found.append(CellWarning(row, column, text))
-    return tuple(found)
+def rate_warnings(
+    savings: Savings, names: Sequence[str], comparison: Comparison, row: int, first: int
+) -> Iterator[CellWarning]:
+    """The warnings about a row's BD-rates of all planes, which stand from the column `first` on."""
+    for column, plane in enumerate(PLANES, start=first):
+        found = {name: savings.get((name, comparison._replace(plane=plane))) for name in names}
+        yield from cell_warning(row, column, found, is_mean=len(names) > 1)
+
+
+def cell_warning(
+    row: int, column: int, found: Mapping[str, BdRate | BdPsnr | None], *, is_mean: bool
+) -> Iterator[CellWarning]:
+    """The warning about a number, if there is one.
+
+    Args:
+        row: Where it stands.
+        column: Where it stands.
+        found: What it is made of, by sequence.
+        is_mean: Whether the warning names the sequences.
+    """
+    text = warning_text(((name, each.warnings) for name, each in found.items() if each), is_mean=is_mean)
+    if text:
+        yield CellWarning(row, column, text)
 
 
 def _group_label(group: str, names: tuple[str, ...]) -> str:
@@ -355,22 +365,24 @@ def configurations_table(
     ]
     variants = dict.fromkeys(v for each in results for v in each.tests if v.network and ANCHOR in each.variants)
     rows: list[tuple[Cell, ...]] = []
+    marks: list[CellWarning] = []
     for variant in variants:
         first = next(each for each in results if variant in each.variants)
         groups = dict.fromkeys(name for each in results for name in each.classes)
         for group in [*sorted(groups, key=class_order), OVERALL]:
-            cells: list[Cell] = []
+            label = group if group == OVERALL else f"Class {group}"
+            cells: list[Cell] = [*way_cells(first, variant), label]
             for each, its in zip(results, savings, strict=True):
                 names = each.ctc_overall if group == OVERALL else each.classes.get(group, ())
                 times = [each.time_percent(names, variant, side) if names else None for side in SIDES]
+                marks += rate_warnings(its, names, Comparison(variant), len(rows), len(cells))
                 cells += [*_plane_savings(its, names, Comparison(variant)), *times]
-            label = group if group == OVERALL else f"Class {group}"
-            rows.append((*way_cells(first, variant), label, *cells))
+            rows.append(tuple(cells))
     titles = ", ".join(f"{each.configuration.name.upper()}: {each.configuration.title}" for each in results)
     apart = (_CTC_OVERALL_NOTE,) if any(len(each.ctc_overall) < len(each.sequences) for each in results) else ()
     columns = (*WAY_COLUMNS, Column("Class", text=True), *per_result)
     title = f"BD-rate ({method}) against all filters in each coding configuration"
-    return Table(title, columns, tuple(rows), (f"{titles}.", _MEAN_NOTE, *apart, *notes))
+    return Table(title, columns, tuple(rows), (f"{titles}.", _MEAN_NOTE, *apart, *notes), tuple(marks))
 
 
 def _jvet_table(
@@ -378,12 +390,12 @@ def _jvet_table(
 ) -> Table:
     variant, anchor = comparison.variant, comparison.anchor
     rows: list[tuple[Cell, ...]] = []
-    places: list[tuple[tuple[str, ...], Comparison]] = []
+    marks: list[CellWarning] = []
 
     def add(label: str, title: str, names: tuple[str, ...]) -> None:
         times = [results.time_percent(names, variant, side) if anchor == ANCHOR else None for side in SIDES]
+        marks.extend(rate_warnings(savings, names, comparison, len(rows), 2))
         rows.append((label, title, *_plane_savings(savings, names, comparison), *times))
-        places.append((names, comparison))
 
     for ctc_class, members in results.classes.items():
         for name in members:
@@ -394,4 +406,4 @@ def _jvet_table(
     if len(results.ctc_overall) < len(results.sequences):
         notes = (_CTC_OVERALL_NOTE, *notes)
     title = f"BD-rate ({method}) of {variant_label(results, variant)} against {LOOP_FILTER_TITLES[anchor.loop_filters]}"
-    return Table(title, JVET_COLUMNS, tuple(rows), notes, _rate_warnings(savings, places, 2))
+    return Table(title, JVET_COLUMNS, tuple(rows), notes, tuple(marks))

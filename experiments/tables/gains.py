@@ -40,7 +40,7 @@ from vvc_nnr.experiments.tables.means import (
 )
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES
-from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, without_empty_columns
+from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, warning_text, without_empty_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,17 +173,20 @@ def weights_table(results: ToolResults, savings: Savings, method: Interpolation,
         Column("Diff. of Y BD-rates", "%", digits=3, signed=True),
         Column("PSNR diff. Y", "dB", digits=4, signed=True),
     )
-    rows = [
-        (*way_cells(results, coded), f"{group} ({len(names)})", *_weights_cells(results, savings, coded, names, method))
-        for coded in coded_variants(results)
-        for group, names in results.groups.items()
-    ]
+    rows: list[tuple[Cell, ...]] = []
+    marks: list[CellWarning] = []
+    for coded in coded_variants(results):
+        for group, names in results.groups.items():
+            head = (*way_cells(results, coded), f"{group} ({len(names)})")
+            cells, warnings = _weights_cells(results, savings, coded, names, method)
+            marks += (CellWarning(len(rows), len(head) + column, text) for column, text in warnings)
+            rows.append((*head, *cells))
     note = (
         "BD-rate of the network with decoded weights against the network as trained, mean over "
         "sequences; positive: coding costs bits. Diff. of Y BD-rates: of both luma BD-rates against all in-loop "
         "filters. PSNR diff.: mean over QPs and sequences."
     )
-    return Table("Decoded weights against weights as trained", columns, tuple(rows), (note, *notes))
+    return Table("Decoded weights against weights as trained", columns, tuple(rows), (note, *notes), tuple(marks))
 
 
 def coded_variants(results: ToolResults) -> list[Variant]:
@@ -288,20 +291,22 @@ def _original(variant: Variant) -> Variant:
 
 def _weights_cells(
     results: ToolResults, savings: Savings, coded: Variant, names: Sequence[str], method: Interpolation
-) -> tuple[Cell, ...]:
-    original = _original(coded)
-    direct = [_mean_direct(results, names, Comparison(coded, plane, anchor=original), method) for plane in PLANES]
+) -> tuple[tuple[Cell, ...], list[tuple[int, str]]]:
+    """The numbers of a row, and which of them there is a warning about."""
+    original, is_mean = _original(coded), len(names) > 1
+    cells: list[Cell] = []
+    texts: list[str] = []
+    for plane in PLANES:
+        comparison = Comparison(coded, plane, anchor=original)
+        found = {name: curve_saving(results, (name,), comparison, method) for name in names}
+        cells.append(mean_or_none(saving.value_percent for saving in found.values() if saving))
+        texts.append(warning_text(((n, saving.warnings) for n, saving in found.items() if saving), is_mean=is_mean))
+    both = [(name, savings.get((name, Comparison(each)))) for each in (coded, original) for name in names]
+    texts.append(warning_text(((n, saving.warnings) for n, saving in both if saving), is_mean=is_mean))
     of_rates = difference(*(mean_saving(savings, names, Comparison(each)) for each in (coded, original)))
     levels_db = (results.mean(names, results.qps, each, psnr_column("y")) for each in (coded, original))
-    return (*direct, of_rates, difference(*levels_db))
-
-
-def _mean_direct(
-    results: ToolResults, names: Sequence[str], comparison: Comparison, method: Interpolation
-) -> float | None:
-    """The mean over sequences of the BD-rate against the network as trained."""
-    found = [curve_saving(results, (name,), comparison, method) for name in names]
-    return mean_or_none(saving.value_percent for saving in found if saving)
+    marked = [(column, text) for column, text in enumerate(texts) if text]
+    return (*cells, of_rates, difference(*levels_db)), marked
 
 
 ANCHORS: tuple[ImageMethod, ...] = ("jpeg-payload", "webp-payload", "avif-payload", "jpeg2000-file", "jpegxl-file")

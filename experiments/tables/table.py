@@ -1,4 +1,4 @@
-"""A table as data, and as Markdown that a terminal reads well, as CSV and as LaTeX."""
+"""A table as data, and as Markdown that a terminal reads well and as CSV; `latex` has the third form."""
 
 from __future__ import annotations
 
@@ -21,15 +21,6 @@ Cell: TypeAlias = str | int | float | None
 """A text (also a number quoted with its own digits), a number that the column formats, or None: no result."""
 
 _MAX_NAMES = 3
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-} | {character: "\\" + character for character in "&%$#_{}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +151,11 @@ def without_empty_columns(table: Table) -> Table:
         for place, column in enumerate(table.columns)
         if column.text or any(r[place] is not None for r in table.rows)
     ]
+    return with_columns(table, kept)
+
+
+def with_columns(table: Table, kept: Sequence[int]) -> Table:
+    """The table with these columns alone, rising; warnings stay with their numbers."""
     return replace(
         table,
         columns=tuple(table.columns[place] for place in kept),
@@ -215,14 +211,19 @@ def to_markdown(table: Table) -> str:
 
 def to_markdown_page(tables: Sequence[Table]) -> str:
     """Several tables in Markdown; notes that tables share come once, after the last table."""
-    number = Counter(note for table in tables for note in dict.fromkeys(table.notes))
-    shared = [note for note in number if number[note] > 1]
-    parts = [
-        to_markdown(replace(table, notes=tuple(note for note in table.notes if note not in shared))) for table in tables
-    ]
+    own, shared = without_shared_notes(tables)
+    parts = list(map(to_markdown, own))
     if shared:
         parts.append("\n".join(["**Notes**", "", *(f"- {one_line(note)}" for note in shared)]) + "\n")
     return "\n".join(parts)
+
+
+def without_shared_notes(tables: Sequence[Table]) -> tuple[list[Table], list[str]]:
+    """The tables without the notes that several of them have, and these notes."""
+    number = Counter(note for table in tables for note in dict.fromkeys(table.notes))
+    shared = [note for note in number if number[note] > 1]
+    own = [replace(table, notes=tuple(note for note in table.notes if note not in shared)) for table in tables]
+    return own, shared
 
 
 def to_csv(table: Table) -> str:
@@ -234,47 +235,6 @@ def to_csv(table: Table) -> str:
     writer.writerow(column.title for column in table.columns)
     writer.writerows(map(_csv, row) for row in table.rows)
     return out.getvalue()
-
-
-def to_latex(table: Table) -> str:
-    """The table as a LaTeX `table` environment; needs the package booktabs."""
-    heads = [latex_text(column.title) for column in table.columns]
-    body = latex_cells(table)
-    parts = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{' '.join([latex_text(table.title), *latex_remarks(table)])}}}",
-        rf"\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in table.columns)}}}",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-        r"\midrule",
-        *(" & ".join(cells) + r" \\" for cells in body),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    notes = latex_notes(table)
-    if notes:
-        parts += [r"\par\medskip\footnotesize", *notes]
-    return "\n".join([*parts, r"\end{table}"]) + "\n"
-
-
-def latex_cells(table: Table) -> list[list[str]]:
-    """The cells as LaTeX, the mark of a warning above what it is about."""
-    cells = [[latex_text(text) for text in row] for row in cell_texts(table)]
-    for (row, column), (mark, _) in table.marked_warnings().items():
-        cells[row][column] += rf"\textsuperscript{{{mark}}}"
-    return cells
-
-
-def latex_remarks(table: Table) -> list[str]:
-    """Remarks as LaTeX, bold."""
-    return [rf"\textbf{{{latex_text(remark)}}}" for remark in table.remarks]
-
-
-def latex_notes(table: Table) -> list[str]:
-    """Warnings and notes as LaTeX, a paragraph each."""
-    warnings = [rf"\textsuperscript{{{mark}}} {latex_text(text)}.\par" for mark, text in table.warning_texts()]
-    return [*warnings, *(latex_text(note) + r"\par" for note in table.notes)]
 
 
 def one_line(text: str) -> str:
@@ -330,8 +290,3 @@ def _markdown_line(cells: list[str], columns: tuple[Column, ...], widths: list[i
         for cell, column, width in zip(cells, columns, widths, strict=True)
     ]
     return f"| {' | '.join(padded)} |"
-
-
-def latex_text(text: str) -> str:
-    """A text as LaTeX prints it."""
-    return "".join(_LATEX.get(character, character) for character in one_line(text))

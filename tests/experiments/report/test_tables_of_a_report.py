@@ -15,6 +15,7 @@ from vvc_nnr.experiments.report.page import table_view
 from vvc_nnr.experiments.report.sections import read_sections, tool_section
 from vvc_nnr.experiments.tables import bd_rate_tables as jvet
 from vvc_nnr.experiments.tables.bd_rate_tables import sequence_savings
+from vvc_nnr.experiments.tables.latex import to_latex
 from vvc_nnr.experiments.tables.means import tool_results
 from vvc_nnr.experiments.tables.stored import read_images, read_tools
 from vvc_nnr.experiments.tables.table import (
@@ -23,7 +24,6 @@ from vvc_nnr.experiments.tables.table import (
     Table,
     mark_of,
     to_csv,
-    to_latex,
     to_markdown,
     warning_text,
 )
@@ -120,7 +120,7 @@ def test_warnings_in_every_format() -> None:
     assert "| -1.00 (a) |" in to_markdown(TABLE)
     assert "- (a) the curves cross.\n- (b) no value.\n- A note.\n" in to_markdown(TABLE)
     assert "# Warning about row 4, Y [%]: no value.\n" in to_csv(TABLE)
-    assert r"-1.00\textsuperscript{a}" in to_latex(TABLE)
+    assert r"$-$1.00\textsuperscript{a}" in to_latex(TABLE)
     with pytest.raises(ShapeError, match="row 4"):
         replace(TABLE, warnings=(CellWarning(4, 0, "x"),))
 

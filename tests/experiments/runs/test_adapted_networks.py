@@ -242,6 +242,7 @@ def test_tables_count_the_update_and_send_nothing_where_nothing_pays(
     options = replace(options, qps=(22, 27, 32, 37), adapt_pictures=10**6, decisions="on")
     tables = run_tool_by_tool(clips[:1], tmp_path / "out", options, PROVENANCE, cache=cache)
     table = tables["adapted_filters_ldb"]
+    assert any("pairs of curves: " in note for note in table.notes) == bool(table.warnings)
     assert {row[2] for row in table.rows} == {"shared"}
     update = one_of(updates_of(tmp_path / "out"))
     for decisions in ("off", "on"):

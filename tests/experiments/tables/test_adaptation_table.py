@@ -63,3 +63,11 @@ def test_what_was_not_free_is_said_once() -> None:
     assert not any(
         "Not free" in note for note in adaptation_table(Adaptation((streams[0].made,), streams, "x", 0, "luma")).notes
     )
+
+
+def test_a_bd_rate_says_what_is_wrong_with_its_curves() -> None:
+    streams = tuple(stream(10_000 * 2**i, 30 + 5 * i) for i in range(3))
+    notes = adaptation_table(Adaptation((streams[0].made,), streams, "torch", 0, "luma")).notes
+    rates = [note for note in notes if "BD-rate" in note and "%" in note]
+    assert rates
+    assert all("Warning: anchor: 3 points, fewer than 4; test: 3 points, fewer than 4." in note for note in rates)

@@ -118,3 +118,17 @@ def test_rows_of_two_configurations_make_no_means(
 ) -> None:
     with pytest.raises(InputError, match="rows of the configurations ai, ra: take those of one at a time"):
         tool_results(frame_of([*intra, *inter], ToolRow), networks)
+
+
+def test_configurations_side_by_side_have_the_warnings_beside_the_numbers(
+    intra: list[ToolRow], inter: list[ToolRow], networks: tuple[NetworkRow, ...]
+) -> None:
+    crossing = [
+        replace(row, n_bits=row.n_bits * 3) if (row.sequence, row.qp, row.network) == ("Cactus", 37, "post") else row
+        for row in inter
+    ]
+    table = stored([*intra, *crossing], networks).tables()["bd_rate_configurations"]
+    marked = {(table.rows[each.row][3], table.columns[each.column].head): each.text for each in table.warnings}
+    assert marked["Class B", "RA Y"].endswith("the curves cross")
+    assert marked["Overall", "RA Y"] == marked["Class B", "RA Y"]
+    assert ("Class B", "AI Y") not in marked

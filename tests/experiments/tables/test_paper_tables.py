@@ -22,7 +22,7 @@ from vvc_nnr.experiments.tables.means import image_means, tool_results
 from vvc_nnr.experiments.tables.notes import tool_notes
 from vvc_nnr.experiments.tables.paper_tables import PAPER_QPS, all_scores_table, size_table
 from vvc_nnr.experiments.tables.stored import tool_tables
-from vvc_nnr.experiments.tables.table import Table, to_csv, to_latex, to_markdown
+from vvc_nnr.experiments.tables.table import Table, to_csv, to_markdown
 
 CONVENTIONS = Conventions()
 GOLDEN = Path(__file__).parent / "golden"
@@ -356,6 +356,6 @@ def test_every_table_in_every_markup(
         bd_rates(tool_rows, tool_networks),
     )
     for table in tables:
-        for markup in (to_markdown, to_csv, to_latex):
+        for markup in (to_markdown, to_csv):
             assert table.columns[0].head in markup(table)
             assert "nan" not in markup(table)

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from vvc_nnr.errors import ShapeError
-from vvc_nnr.experiments.tables.table import Column, Table, to_csv, to_latex, to_markdown, to_markdown_page
+from vvc_nnr.experiments.tables.latex import latex_text, to_latex, to_latex_page
+from vvc_nnr.experiments.tables.table import CellWarning, Column, Table, to_csv, to_markdown, to_markdown_page
 
 TABLE = Table(
     "50 % of A_1",
@@ -47,9 +48,12 @@ def test_csv_has_unrounded_numbers() -> None:
 
 def test_latex_is_escaped() -> None:
     assert to_latex(TABLE) == (
-        "\\begin{table}\n"
-        "\\centering\n"
+        "% Needs \\usepackage{booktabs,graphicx} in the preamble.\n"
+        "\\begin{table}[!htbp]\n"
+        "\\centering\\sloppy\n"
         "\\caption{50 \\% of A\\_1}\n"
+        "\\smallskip\\small\n"
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
         "\\begin{tabular}{lrrr}\n"
         "\\toprule\n"
         "Name & N & Gain [dB] & PSNR [dB] \\\\\n"
@@ -58,12 +62,56 @@ def test_latex_is_escaped() -> None:
         "x?[31m y & - & +0.00 & 30.1 \\\\\n"
         " & 12345 & +0.33 & 2.000 \\\\\n"
         "\\bottomrule\n"
-        "\\end{tabular}\n"
-        "\\par\\medskip\\footnotesize\n"
+        "\\end{tabular}}\n"
+        "\\par\\smallskip\\footnotesize\\raggedright\\sloppy\n"
         "Uses \\#1 \\& \\{braces\\} \\textasciitilde{} \\textasciicircum{} \\textbackslash{} "
         "\\textless{}x\\textgreater{}.\\par\n"
         "\\end{table}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("-1.27", "$-$1.27"),
+        ("NNC QP -24, -inf, -.5", "NNC QP $-$24, $-$inf, $-$.5"),
+        ("255 << (bit depth - 8)", r"255 \textless{}\textless{} (bit depth $-$ 8)"),
+        ("inloop-vlop, 2026-11-30, v-1, 8-bit", "inloop-vlop, 2026-11-30, v-1, 8-bit"),
+        ("SAO is on in 'all filters' and \"none\".", "SAO is on in ``all filters'' and ``none''."),
+        (
+            "the sequences' BD-rates and the anchor's; '-': none",
+            "the sequences' BD-rates and the anchor's; ``-'': none",
+        ),
+        ('5" and --out', "5'' and -{}-out"),
+    ],
+)
+def test_latex_has_minus_signs_and_quotes(text: str, printed: str) -> None:
+    assert latex_text(text) == printed
+
+
+def test_latex_of_many_rows_comes_in_parts_that_fit_on_a_page() -> None:
+    columns = (Column("Name", text=True), Column("Empty", text=True), Column("N"))
+    rows = tuple((f"r{number}", "", number) for number in range(70))
+    warnings = (CellWarning(1, 2, "low"), CellWarning(69, 2, "high"))
+    text = to_latex(Table("Table 2: many", columns, rows, ("One note.",), warnings))
+    parts = text.split("\\begin{table}")[1:]
+    assert [part.count("\nr") for part in parts] == [32, 32, 6]
+    assert ["low." in part for part in parts] == [True, False, False]
+    assert ["high." in part for part in parts] == ["One note." in part for part in parts] == [False, False, True]
+    assert "\\caption{Many (Table 2 of Moon and Kim), part 2 of 3}" in parts[1]
+    assert "Empty" not in text  # a column without anything
+    wide = to_latex(Table("t", (Column("Rate change", "%"),), ((1.0,), ("[x]",))))
+    assert "\\shortstack[r]{Rate\\\\change\\\\{}[\\%]}" in wide
+    assert "{}[x]" in wide  # not the distance of a line break
+
+
+def test_latex_of_several_tables_has_shared_notes_once_and_lets_floats_go() -> None:
+    tables = [Table(f"t{number}", (Column("A"),), ((number,),), ("shared", f"own {number}")) for number in range(17)]
+    text = to_latex_page(tables)
+    assert text.count("shared") == text.count("Needs") == 1
+    assert all(text.count(f"own {number}\\par\n") == 1 for number in range(17))
+    assert text.index("\\end{table}") > text.index("own 0")
+    assert text.count("\\clearpage") == 3
 
 
 def test_empty_table() -> None:

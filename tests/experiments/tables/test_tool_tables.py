@@ -205,6 +205,35 @@ def test_warnings_are_listed_by_sequence_and_counted_under_the_table() -> None:
     assert any("Warning about 4 of 16 pairs of curves: the curves cross." in note for note in tables["bd_rate"].notes)
 
 
+def test_every_table_of_bd_rates_has_the_warnings_beside_the_numbers() -> None:
+    def crossing(each: ToolRow) -> ToolRow:
+        is_one = each.sequence == "pass" and each.way == "full" and each.qp == 37
+        return replace(each, n_bits=each.n_bits * 2) if is_one else each
+
+    rows = run(crossing)
+    floats = [replace(each, weights="original", network_sha256="cd") for each in run() if each.way == "full"]
+    tables = tables_of([*rows, *floats], [NETWORK, FLOAT], CONVENTIONS)
+    head = ("net", "file (NNC)", "off")
+    for name in ("bd_rate", "bd_rate_with_network_bits"):
+        texts = _warnings_of(tables[name], (*head, "Overall (2)"))
+        assert set(texts.values()) == {"the curves cross (pass)"}, name
+        assert {"Y", "Cb", "Cr", "YUV"} <= set(texts), name
+    assert "BD-PSNR Y" in _warnings_of(tables["bd_rate"], (*head, "Overall (2)"))
+    assert set(_warnings_of(tables["bd_rate_of_mean_curves"], (*head, "D (1)"))) == {"Y", "Cb", "Cr", "YUV"}
+    assert _warnings_of(tables["coded_weights"], (*head, "D (1)"))["Diff. of Y BD-rates"] == "the curves cross"
+    assert not _warnings_of(tables["bd_rate_of_mean_curves"], (*head, "B (1)"))
+    for name in ("bd_rate_with_network_bits", "bd_rate_of_mean_curves"):
+        counted = [note for note in tables[name].notes if "the curves cross" in note]
+        assert len(counted) == 1, name
+
+
+def _warnings_of(table: Table, row: tuple[Cell, ...]) -> dict[str, str]:
+    """Head and text of the warnings in rows that have these texts."""
+    rows = {number for number, each in enumerate(table.rows) if set(row) <= set(each)}
+    assert rows
+    return {table.columns[each.column].head: each.text for each in table.warnings if each.row in rows}
+
+
 def test_coding_the_weights_is_compared_with_the_float_network() -> None:
     rows = run()
     floats = [
