@@ -25,7 +25,7 @@ from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, 
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, original_of, source_of
 from vvc_nnr.experiments.cli.score import score_data, score_notes, score_table
 from vvc_nnr.experiments.runs.networks import PAPER_NETWORKS
-from vvc_nnr.files import make_folder, naming, read_bytes
+from vvc_nnr.files import check_regular_file, make_folder, naming, read_bytes
 from vvc_nnr.filters.bundled import name_by_hash, network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided, read_decisions
@@ -307,8 +307,10 @@ class Filter(Command):
     def _qp_of(self, path: Path) -> int:
         if self.qp is not None:
             return self.qp
+        if path.is_dir():
+            check_regular_file(path)
         said = qps_from_name(path.name)
-        if len(said) != 1 or said[0] > 63:
+        if len(said) != 1 or not isinstance(said[0], int) or said[0] > 63:
             got = f"says QP {' and '.join(map(str, said))}" if said else "says no QP, as x_qp32.yuv would"
             raise InputError(f"{path}: its name {got}; give --qp, 0 to 63")
         return said[0]
