@@ -44,8 +44,10 @@ from vvc_nnr.filters.in_stream import (
     sha256_of,
     strength_qps,
 )
-from vvc_nnr.filters.inference.choice import Precision
+from vvc_nnr.filters.inference.choice import Precision, chosen_backend
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.inference.tiles import check_tile
+from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_candidate, same_qps
@@ -244,6 +246,7 @@ class Filter(Command):
         made_or_read = self.deciding
         made_or_read.check()
         self._candidates()
+        self._check_inference()
         jobs = self._jobs()
         model = network_path(self.model) if self.model is not None else None
         inputs = [*self.input, made_or_read.original, made_or_read.decisions, model, *self.base]
@@ -265,6 +268,17 @@ class Filter(Command):
         if len(outcomes) == 1:
             return outcomes[0]
         return Outcome("\n".join(each.text for each in outcomes), {"files": [each.data for each in outcomes]})
+
+    def _check_inference(self) -> None:
+        """Raises InputError for what no network can be computed with here; of a stream's filter, as far as is said."""
+        inference = self.inference
+        with naming("--tile"):
+            check_tile(self.tile)
+        with naming("--device"):
+            choose_device(inference.device)
+        if self.model is not None or inference.precision is not None:
+            with naming("--backend"):
+                chosen_backend(inference.backend, self._precision(None), inference.device)
 
     def _candidates(self) -> list[QpRule]:
         """What the encoder may tell the network beside its own QP, by rules that a decoder can follow."""
