@@ -270,6 +270,8 @@ def _usability_params(format: VideoFormat) -> str:
     """What a decoder would take otherwise without a word, as parameters of the library with a colon in front."""
     aspect = format.pixel_aspect
     said = ":Range=1" if format.colour_range == "full" else ""
+    if said and aspect is None:
+        said += ":AspectRatioIdc=0"  # else the library states square samples beside a range
     if aspect is not None and aspect != 1 and max(aspect.numerator, aspect.denominator) <= _MAX_ASPECT_TERM:
         said += ":AspectRatioInfoPresent=1:AspectRatioIdc=255"
         said += f":SarWidth={aspect.numerator}:SarHeight={aspect.denominator}"

@@ -34,6 +34,8 @@ VIDEO_SUFFIXES = (
     *(".mpg", ".mpeg", ".vob", ".m1v", ".m2v", ".mpv", ".ts", ".mts", ".m2ts", ".m2t"),
     *(".263", ".h263", ".264", ".h264", ".avc", ".265", ".h265", ".hevc"),
 )
+_RATE_TOLERANCE = Fraction(1, 10_000)
+"""By so much the rate of a name may be rounded: 23.976 for 24000/1001."""
 _VVC_SUFFIXES = (".266", ".h266", ".vvc", ".bit", ".bin")
 """Those of `codec.sei`, for a message."""
 SUFFIXES = (".yuv", ".y4m", *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
@@ -267,7 +269,10 @@ def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
 
 
 def _check_name_says(path: Path, format: VideoFormat) -> None:
-    """Refuses to write under a name that says something else, since the file would be read as that."""
+    """Refuses to write under a name that says something else, since the file would be read as that.
+
+    Of a rate of 30 it is not known whether it is said or what pictures have that say none, and any name will do.
+    """
     named = parse_yuv_name(path.name)
     written: dict[str, tuple[object, Sequence[object]]] = {
         "picture size": ((format.width, format.height), named.sizes),
@@ -275,7 +280,10 @@ def _check_name_says(path: Path, format: VideoFormat) -> None:
         "chroma format": (format.chroma_format, named.chroma_formats),
         "layout": ("planar", named.unreadable),
         "colour range": (format.colour_range, named.colour_ranges if format.colour_range else ()),
+        "picture rate": (format.fps, () if format.fps == DEFAULT_FPS else named.rates),
     }
+    if any(abs(rate / format.fps - 1) <= _RATE_TOLERANCE for rate in named.rates):
+        del written["picture rate"]
     for what, (value, said) in written.items():
         if said and value not in said:
             detail = f"its name says {what} {_shown(said[0])}, the pictures are {_shown(value)}"

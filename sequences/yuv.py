@@ -6,12 +6,13 @@ The name has to tell what the file does not, such as `BasketballPass_416x240_50f
 words that stand between other characters than letters and digits,
 
 * sizes: `416x240`, `1920x1080p50`, `416*240`; `720p`, `1080p`, `2160p`, `qcif`, `cif`, `4cif`; `down_960x540`;
-* rates: `50fps`, `fps50`, `60Hz`, `60p`, `2997fps`, `29.97`, `720p5994`, and a usual one right behind the size
-  (`416x240_50`);
+* rates: `50fps`, `fps50`, `60Hz`, `60p`, `2997fps`, `29.97`, `24000-1001fps`, `720p5994`, and a usual one right behind
+  the size (`416x240_50`);
 * bit depths: `8bit`, `10b`, `10-bit`, `bitdepth10`, `12bpc`, `10le`, and a bare one between rate and chroma format
   (`_60_10_420`, `_60_10_709_420`);
 * chroma formats: `420`, `yuv444`, `i420`, `P420`, `422p`, `gray`, with a depth: `yuv420p10le`, `8b444`, `i010`;
-* ranges: `fullRange`, `videoRange`, `limited_range`, `yuvj420p`, and `full` right behind a depth or chroma format;
+* ranges: `fullRange`, `videoRange`, `limited_range`, `yuvj420p`, and `full` or `pc`, `limited` or `tv` right behind a
+  depth or chroma format;
 * layouts that are not read: semi-planar (`nv12`, `p010`), Cr first (`yv12`), packed (`uyvy422`, `v210`, `rgb24`,
   `packed`), `tiled`, big endian (`10be`), high bits first (`msb`), with alpha (`yuva420p`), other chroma (`yuv411p`),
   interlaced (`1080i`, `60i`), `float`, an `alpha` plane, rows with a `stride8` or `pitch512`.
@@ -195,7 +196,7 @@ _PLANAR_WORDS: dict[str, tuple[ChromaFormat, int | None]] = {
     **{"iyuv": ("420", 8), "y42b": ("422", 8), "y444": ("444", 8)},
     **{"i010": ("420", 10), "i012": ("420", 12), "i210": ("422", 10), "i212": ("422", 12)},
 }
-_RANGE_OR_TEXT: dict[str, ColourRange] = {"full": "full", "limited": "limited"}
+_RANGE_OR_TEXT: dict[str, ColourRange] = {"full": "full", "limited": "limited", "pc": "full", "tv": "limited"}
 _UNSURE_GREY = {"mono", "luma", "grey", "yonly", "lumaonly", "y8", "y800", "y16"}
 
 _SUFFIX = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
@@ -204,6 +205,7 @@ _NTSC_POINT = re.compile(r"(?<!\d)(23|29|47|59|119)\.(976|97|98|95|94|88)(?!\d)"
 _SIZE = re.compile(r"(\d{1,5})[x*](\d{1,5})(?!\d)(.*)")
 _LINES = re.compile(r"(\d{3,4})([pi])(\d.*)?")
 _RESAMPLED = re.compile(r"(?:down|up)(?:to|sampled?|scaled?)?|scaled|resized|cropped")
+_OVER_1001 = re.compile(r"(\d{4,6})over1001(?:fps|hz|p)?")
 _FPS = re.compile(r"(\d{1,5}(?:\.\d{1,3})?)(fps|hz|p)")
 _FPS_BEHIND_SIZE = re.compile(r"p?(\d{1,3}(?:\.\d{1,3})?)")
 _DEPTH = re.compile(r"(\d{1,2})(bits?|b|bpc)?(le|be)?|p(9|1[02456])(le|be)")
@@ -215,7 +217,7 @@ _CHROMA = re.compile(
 )
 _COLOURS = re.compile(r"(?:bt|rec|ct)?(?:601|709|2020|2100)|p3|pq|hlg|sdr|hdr|st2084|smpte\d+")
 _ALPHA_OR_TEXT = re.compile(r"(?:with|straight|premultiplied)?alpha|premult(?:iplied)?")
-_QP = re.compile(r"(?<![a-z])qp[_=-]?([0-9]{1,2})(?![0-9])")
+_QP = re.compile(r"(?<![a-z])qp[_=-]?([0-9]{1,2}(?:[.,][0-9]+(?![0-9a-z]))?)(?![0-9])")
 _LOOKS_LIKE_PIXELS = re.compile(r"(?:yuv|ycbcr|yvu)[aj]?4\d\d.*|4(?:00|20|22|44)p.+")
 _OTHER_LAYOUT = re.compile(
     r"nv[1246]\d|yv[12][246]|yuv9|yvu9?|imc[1-4]|p[024]1[0246](?:le|be)?|[yv](?:210|212|216|308|408|410|412|416)(?:le|be)?"
@@ -305,9 +307,13 @@ def parse_yuv_name(name: str) -> NamedFormat:
     )
 
 
-def qps_from_name(name: str) -> tuple[int, ...]:
-    """The QPs that a file's name says, each once, such as 32 of `BasketballPass_416x240_qp32.yuv`; never raises."""
-    return tuple(dict.fromkeys(int(found) for found in _QP.findall(Path(name).name.lower())))
+def qps_from_name(name: str) -> tuple[float, ...]:
+    """The QPs that a file's name says, each once, such as 32 of `BasketballPass_416x240_qp32.yuv`; never raises.
+
+    Whole ones are of type int; of `qp37.5` it is 37.5.
+    """
+    found = (text.replace(",", ".") for text in _QP.findall(Path(name).stem.lower()))
+    return tuple(dict.fromkeys(int(text) if text.isdecimal() else float(text) for text in found))
 
 
 def parse_fps(text: str) -> Fraction:
@@ -347,12 +353,15 @@ _OF_SAMPLES: frozenset[_Kind] = frozenset({"depth", "chroma", "weak 420", "range
 def _words(stem: str) -> list[str]:
     """The words of a name, in small letters.
 
-    `29,97` and `29_97fps` become `29.97`, `4:2:2` becomes `422`, `full_range` one word, `416x240p50` two; `10-bit` and
-    `bit_depth_10` become `10bit`, `50_fps` and `fps_50` become `50fps`.
+    `29,97` and `29_97fps` become `29.97`, `24000-1001 fps` becomes `24000over1001fps`, `4:2:2` becomes `422`,
+    `full_range` one word, `416x240p50` two; `10-bit` and `bit_depth_10` become `10bit`, `50_fps` and `fps_50` become
+    `50fps`.
     """
     stem = re.sub(r"(?<![\d:.])4[:.]([024])[:.]([024])(?![\d:.])", r"4\1\2", stem)
     stem = re.sub(r"(?<=\d),(?=\d)", ".", stem)
     stem = re.sub(r"(?<!\d)(23|29|47|59|119)[_p](97\d?|98|95|94|88)(?=fps|hz|p?(?:_|$))", r"\1.\2", stem)
+    stem = re.sub(r"(?<![\d.])(\d{4,6})[_\- ]1001[_\- ]?(?=fps|hz)", r"\1over1001", stem)
+    stem = re.sub(r"(?<![\d.])(\d{1,3}000)[_\- ]1001(?=p?(?![a-z\d]))", r"\1over1001", stem)
     stem = re.sub(r"(?<![a-z\d.])(\d{1,5}(?:\.\d{1,3})?)[_\- ](fps|hz)(?![a-z\d])", r"\1\2", stem)
     stem = re.sub(r"(?<![a-z\d])(?:fps|framerate)[_\- ]?(\d{1,5}(?:\.\d{1,3})?)(?![a-z\d])", r"\1fps", stem)
     stem = re.sub(r"(full|jpeg|pc|limited|video|mpeg|tv)[_\- ]range", r"\1range", stem)
@@ -402,6 +411,9 @@ def _of_word(
             yield ("resampled size" if resampled else "size"), (int(size[1]), int(size[2]))
     elif word in _SIZE_WORDS:
         yield "size word", _SIZE_WORDS[word]
+    elif over_1001 := _OVER_1001.fullmatch(word):
+        is_usual = int(over_1001[1]) % 1000 == 0
+        yield ("rate", Fraction(int(over_1001[1]), 1001)) if is_usual else ("unsure rate", word)
     elif word in _RANGES:
         yield "range", _RANGES[word]
     elif word in _PLANAR_WORDS:

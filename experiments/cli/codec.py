@@ -302,12 +302,14 @@ def _with_unstated(outcome: Outcome, source: VideoFormat, coded: VideoFormat) ->
         "colour_range": source.colour_range if is_full else None,
         "chroma_location": source.chroma_location if source.chroma_location != "left" else None,
         "pixel_aspect": str(source.pixel_aspect) if source.pixel_aspect not in (None, 1, coded.pixel_aspect) else None,
+        "picture_rate": str(source.fps) if source.fps != coded.fps else None,
     }
     lost = {key: value for key, value in unstated.items() if value is not None}
     if not lost:
         return outcome
     words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in lost.items())
-    return Outcome(f"{outcome.text}; the stream does not state {words}", outcome.data | {"unstated": lost})
+    taken = f" (decoders take {coded.fps}; decode --fps {source.fps})" if "picture_rate" in lost else ""
+    return Outcome(f"{outcome.text}; the stream does not state {words}{taken}", outcome.data | {"unstated": lost})
 
 
 def _kinds(config: ConfigName, coded: EncodedSequence) -> str:

@@ -25,7 +25,7 @@ from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, 
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, original_of, source_of
 from vvc_nnr.experiments.cli.score import score_data, score_notes, score_table
 from vvc_nnr.experiments.runs.networks import PAPER_NETWORKS
-from vvc_nnr.files import make_folder, naming, read_bytes
+from vvc_nnr.files import check_regular_file, make_folder, naming, read_bytes
 from vvc_nnr.filters.bundled import name_by_hash, network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided, read_decisions
@@ -44,8 +44,10 @@ from vvc_nnr.filters.in_stream import (
     sha256_of,
     strength_qps,
 )
-from vvc_nnr.filters.inference.choice import Precision
+from vvc_nnr.filters.inference.choice import Precision, chosen_backend
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
+from vvc_nnr.filters.inference.tiles import check_tile
+from vvc_nnr.filters.inference.torch import choose_device
 from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_candidate, same_qps
@@ -244,6 +246,7 @@ class Filter(Command):
         made_or_read = self.deciding
         made_or_read.check()
         self._candidates()
+        self._check_inference()
         jobs = self._jobs()
         model = network_path(self.model) if self.model is not None else None
         inputs = [*self.input, made_or_read.original, made_or_read.decisions, model, *self.base]
@@ -265,6 +268,17 @@ class Filter(Command):
         if len(outcomes) == 1:
             return outcomes[0]
         return Outcome("\n".join(each.text for each in outcomes), {"files": [each.data for each in outcomes]})
+
+    def _check_inference(self) -> None:
+        """Raises InputError for what no network can be computed with here; of a stream's filter, as far as is said."""
+        inference = self.inference
+        with naming("--tile"):
+            check_tile(self.tile)
+        with naming("--device"):
+            choose_device(inference.device)
+        if self.model is not None or inference.precision is not None:
+            with naming("--backend"):
+                chosen_backend(inference.backend, self._precision(None), inference.device)
 
     def _candidates(self) -> list[QpRule]:
         """What the encoder may tell the network beside its own QP, by rules that a decoder can follow."""
@@ -307,8 +321,10 @@ class Filter(Command):
     def _qp_of(self, path: Path) -> int:
         if self.qp is not None:
             return self.qp
+        if path.is_dir():
+            check_regular_file(path)
         said = qps_from_name(path.name)
-        if len(said) != 1 or said[0] > 63:
+        if len(said) != 1 or not isinstance(said[0], int) or said[0] > 63:
             got = f"says QP {' and '.join(map(str, said))}" if said else "says no QP, as x_qp32.yuv would"
             raise InputError(f"{path}: its name {got}; give --qp, 0 to 63")
         return said[0]

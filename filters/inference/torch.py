@@ -97,8 +97,10 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device {name!r} is not available; use cpu or auto")
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is not available; must be cpu, cuda or auto")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name!r} is not available: torch finds no GPU here; take cpu")
     return torch.device(name)
 
 

@@ -216,6 +216,16 @@ def test_odd_sizes_are_padded_and_cropped_again(run: Run, rgb: NDArray[np.uint8]
     assert frame_psnr_db(original.to_bit_depth(10), decoded).y > 30
 
 
+def test_a_rate_that_the_stream_cannot_state_is_told_with_what_it_states(run: Run, tmp_path: Path) -> None:
+    header = b"YUV4MPEG2 W32 H32 F10000000:417083 Ip C420\nFRAME\n"
+    (tmp_path / "in.y4m").write_bytes(header + bytes(32 * 48))
+    text = run("encode", tmp_path / "in.y4m", "--qp", "40", "-o", tmp_path / "out.266", "--threads", "1")
+    assert "; the stream does not state picture rate 10000000/417083 (decoders take 933747/38945; decode --fps " in text
+    for option, rate in (((), b"F933747:38945"), (("--fps", "10000000/417083"), b"F10000000:417083")):
+        run("decode", tmp_path / "out.266", *option, "-o", tmp_path / "out.y4m")
+        assert rate in (tmp_path / "out.y4m").read_bytes().partition(b"\n")[0]
+
+
 @pytest.mark.parametrize(
     ("tags", "unstated", "decoded"),
     [
@@ -223,6 +233,8 @@ def test_odd_sizes_are_padded_and_cropped_again(run: Run, rgb: NDArray[np.uint8]
         ("C420mpeg2 A4:3 XCOLORRANGE=FULL", "", "A4:3 XCOLORRANGE=FULL"),
         ("C420jpeg A10:11", "chroma location center", "A10:11"),
         ("C420mpeg2 A65537:65536", "pixel aspect 65537/65536", ""),
+        ("C420mpeg2 XCOLORRANGE=FULL", "", "XCOLORRANGE=FULL"),
+        ("C420mpeg2 A1:1 XCOLORRANGE=FULL", "", "A1:1 XCOLORRANGE=FULL"),
     ],
 )
 def test_encode_keeps_what_the_stream_can_state_and_says_what_not(

@@ -446,9 +446,30 @@ def test_pictures_of_16_bit(refused: Refused, tmp_path: Path) -> None:
 def test_device_that_is_not_there(refused: Refused, y4m: Path, networks: Path, tmp_path: Path) -> None:
     network = networks / "rep.safetensors"
     said = refused("filter", y4m, "--model", network, "--qp", "32", "-o", tmp_path / "x.y4m", "--device", "cuda")
-    assert "device 'cuda' is not available" in said
+    assert "error: --device: device 'cuda' is not available: torch finds no GPU here; take cpu" in said
+    assert "auto" not in said
     said = refused("experiment", "tool-by-tool", "--sequences", y4m, "--out", tmp_path / "x", "--device", "cuda")
     assert "device 'cuda' is not available" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--tile 10", "--tile: tile of 10 luma samples"),
+        ("--backend native", "--backend: backend native: computes in int8"),
+        ("--backend openvino --precision int8", "--backend: backend openvino: computes in float32"),
+    ],
+)
+def test_options_of_inference_are_named_and_no_network(
+    refused: Refused, y4m: Path, tmp_path: Path, options: str, said: str
+) -> None:
+    command = ("filter", y4m, "--model", "inloop-vlop", "--qp", "32", "-o", tmp_path / "x.y4m", *options.split())
+    assert f"vvc-nnr: error: {said}" in refused(*command)
+
+
+def test_a_folder_in_the_place_of_pictures_is_told(refused: Refused, tmp_path: Path) -> None:
+    said = refused("filter", tmp_path, "--model", "inloop-vlop", "--out-dir", tmp_path / "out")
+    assert f"{tmp_path}: is a folder; must be a file" in said
 
 
 def test_ctrl_c_leaves_nothing(

@@ -213,5 +213,8 @@ def test_qps_of_names() -> None:
         ("eqp22.yuv", ()),
         ("x_qp100.yuv", ()),
         ("x_50fps.yuv", ()),
+        ("x_qp37.5.yuv", (37.5,)),
+        ("x_qp37.10bit.yuv", (37,)),
+        ("x_qp37.266", (37,)),
     ):
         assert qps_from_name(name) == qps

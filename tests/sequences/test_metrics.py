@@ -14,6 +14,7 @@ from vvc_nnr.errors import InputError, ShapeError
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import (
     PlaneScores,
+    check_comparable,
     frame_ms_ssim,
     frame_psnr_db,
     frame_ssim,
@@ -215,3 +216,8 @@ def test_colour_ranges_that_contradict_each_other_are_told(tmp_path, caplog, ran
     (scores,) = score_sequence(open_source(tmp_path / "a.y4m"), open_source(tmp_path / "b.y4m"))
     assert scores.psnr_db.y == math.inf
     assert ("states colour range" in caplog.text) == is_said
+
+
+def test_padded_sizes_are_told_where_they_are_cut():
+    with pytest.raises(InputError, match=r"if odd sides .* decode the stream with --size 151x203 \(decode --size "):
+        check_comparable(VideoFormat(151, 203), VideoFormat(152, 204))

@@ -122,7 +122,13 @@ def test_nothing_is_written_under_a_name_that_says_something_else(tmp_path):
             open_writer(tmp_path / name, VideoFormat(8, 8))
     with pytest.raises(InputError, match="says colour range full, the pictures are limited"):
         open_writer(tmp_path / "x_fullRange.yuv", VideoFormat(8, 8, colour_range="limited"))
+    film = VideoFormat(8, 8, fps=Fraction(24000, 1001))
+    for word in ("59fps", "24fps", "50_60fps"):
+        with pytest.raises(InputError, match=r"its name says picture rate .*, the pictures are 24000/1001"):
+            open_writer(tmp_path / f"x_8x8_{word}.yuv", film)
     assert list(tmp_path.iterdir()) == []
+    for word in ("23.976fps", "2398fps", "24000-1001fps", "take2"):
+        open_writer(tmp_path / f"x_8x8_{word}.yuv", film)
     open_writer(tmp_path / "x_8x8_50fps_8bit_420.yuv", VideoFormat(8, 8))
     open_writer(tmp_path / "x_fullRange.yuv", VideoFormat(8, 8))
 

@@ -71,6 +71,11 @@ from vvc_nnr.sequences.yuv import PartialFormat, format_from_name, parse_fps, pa
         ("x_416x240_bitdepth10.yuv", (416, 240, 10, None, None)),
         ("bit-depth-14_x_416x240.yuv", (416, 240, 14, None, None)),
         ("x_416x240_8bit_10.yuv", (416, 240, 8, None, None)),
+        ("x_416x240_24000-1001fps.yuv", (416, 240, None, None, Fraction(24000, 1001))),
+        ("x_416x240_24000_1001.yuv", (416, 240, None, None, Fraction(24000, 1001))),
+        ("x_416x240_60000_1001p_10_420.yuv", (416, 240, 10, "420", Fraction(60000, 1001))),
+        ("30000-1001 Hz 416x240.yuv", (416, 240, None, None, Fraction(30000, 1001))),
+        ("x_1000_1001x240_50.yuv", (1001, 240, None, None, 50)),
         ("orbit9_416x240_50_rabbit_8.yuv", (416, 240, None, None, 50)),
     ],
 )
@@ -156,7 +161,7 @@ def test_a_second_rate_is_not_passed_over(name):
     [
         *(("x_p60_416x240", "p60"), ("p2997_416x240", "p2997"), ("x_416x240_37", "37"), ("x_416x240_300_420", "300")),
         *(("x_416x240_8bit_50", "50"), ("x_416x240_420_24", "24"), ("x_416x240_yuv420p_5994", "5994")),
-        *(("x_416x240_10_420", "10"), ("x_416x240_8", "8")),
+        *(("x_416x240_10_420", "10"), ("x_416x240_8", "8"), ("x_416x240_23976-1001fps", "23976over1001fps")),
     ],
 )
 def test_words_that_may_be_a_rate(name, word):
@@ -189,6 +194,10 @@ def test_full_is_a_range_behind_what_the_samples_are_and_else_unsure():
     assert parse_yuv_name("x_10bit_limited_416x240.yuv").colour_ranges == ("limited",)
     assert parse_yuv_name("x_416x240_50_full.yuv").unsure_range == ("full",)
     assert parse_yuv_name("x_416x240_50_full_tvrange.yuv").unsure_range == ()
+    assert parse_yuv_name("x_416x240_420_pc.yuv").colour_ranges == ("full",)
+    assert parse_yuv_name("x_416x240_8bit_tv.yuv").colour_ranges == ("limited",)
+    assert parse_yuv_name("x_416x240_50_tv.yuv").unsure_range == ("tv",)
+    assert parse_yuv_name("tv_416x240_50.yuv").unsure_range == ()
 
 
 @pytest.mark.parametrize(
