@@ -285,7 +285,7 @@ def load_file(
     """The tensors of a network file of any kind by name, in its order; bfloat16 and float8 as float32.
 
     Kinds are told by the file's content: .nnc, safetensors and an index of such shards, checkpoints of torch (whatever
-    their suffix) and an index of them, ONNX, .npz, and with their packages HDF5 (h5py) and GGUF (gguf).
+    their suffix) and an index of them, ONNX, .npz, .npy, and with their packages HDF5 (h5py) and GGUF (gguf).
 
     Args:
         path: The file.

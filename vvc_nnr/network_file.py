@@ -20,6 +20,7 @@ from vvc_nnr.bitstream.number_formats import (
     exact_float32,
     in_format,
     itemsize_of,
+    plain_array,
     shape_of,
 )
 from vvc_nnr.bitstream.stream import Buffer, read_stream
@@ -39,13 +40,14 @@ NNC_SUFFIXES = (NNC_SUFFIX, ".nnr")
 TORCH_SUFFIXES = (".pt", ".pth")
 ONNX_SUFFIX = ".onnx"
 SAFETENSORS_SUFFIX = ".safetensors"
-FileKind = Literal["nnc", "torch", "onnx", "safetensors", "index", "npz", "hdf5", "gguf"]
+FileKind = Literal["nnc", "torch", "onnx", "safetensors", "index", "npz", "npy", "hdf5", "gguf"]
 _KEYED_KINDS: tuple[FileKind, ...] = ("torch", "index")
 """Files in which a key may tell where the network is."""
 _STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (b"\x00\x04\x02", "nnc"),
     (b"GGUF", "gguf"),
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"\x93NUMPY", "npy"),
     (b"\x80\x02", "torch"),
     (b"\x80\x04", "torch"),
 )
@@ -63,6 +65,7 @@ _KIND_BY_SUFFIX: Mapping[str, FileKind] = {
         SAFETENSORS_SUFFIX: "safetensors",
         ONNX_SUFFIX: "onnx",
         ".npz": "npz",
+        ".npy": "npy",
         ".gguf": "gguf",
     },
     **dict.fromkeys((*TORCH_SUFFIXES, ".bin", ".ckpt", ".tar", ".th"), "torch"),
@@ -71,8 +74,14 @@ _KIND_BY_SUFFIX: Mapping[str, FileKind] = {
 _NAME_OF_KIND: Mapping[FileKind, str] = {
     **{"nnc": "a coded network", "torch": "a checkpoint of torch", "onnx": "an ONNX model", "npz": "a .npz file"},
     **{"safetensors": "a safetensors file", "index": "an index of shards", "hdf5": "HDF5", "gguf": "GGUF"},
+    "npy": "a .npy file",
 }
-READ_KINDS = (".nnc", ".safetensors", "a checkpoint of torch", ".onnx", ".npz", "HDF5", "GGUF", "an index of shards")
+READ_KINDS = (
+    *(".nnc", ".safetensors", "a checkpoint of torch", ".onnx", ".npz", ".npy", "HDF5", "GGUF"),
+    "an index of shards",
+)
+# Of a TensorFlow Lite model, a flat buffer, whose mark stands behind its first offset.
+_TFLITE_AT, _TFLITE_MARK = 4, b"TFL3"
 # What torch's DataParallel, torch.compile and FSDP put before names.
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_module.")
 PLAIN_SUFFIXES = (SAFETENSORS_SUFFIX, *TORCH_SUFFIXES, ONNX_SUFFIX)
@@ -178,6 +187,11 @@ def file_kind(data: bytes, path: Path | str) -> FileKind:
 def told_kind(data: bytes, path: Path | str) -> FileKind | None:
     """As `file_kind`; None if the first bytes do not tell, nor the name of an ONNX model, which has no first bytes."""
     check_no_pointer(data)
+    if data[_TFLITE_AT:].startswith(_TFLITE_MARK):
+        raise UnsupportedError(
+            "is a TensorFlow Lite model, which is not read: make it ONNX (pip install tf2onnx; python -m "
+            "tf2onnx.convert --tflite x.tflite --output x.onnx), or give the network that it was made from"
+        )
     # First, since the length of its header may be the start of another kind: 640 is 80 02, of a pickle.
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _MAX_HEADER_BYTES:
         return "safetensors"
@@ -244,8 +258,9 @@ def read_arrays(
 ) -> NetworkArrays:
     """The network in a file of any kind, told by its content.
 
-    Kinds are .nnc, safetensors and an index of such shards, checkpoints of torch and an index of them, ONNX, .npz, and
-    with their packages HDF5 and GGUF.
+    Kinds are .nnc, safetensors and an index of such shards, checkpoints of torch and an index of them, ONNX, .npz and
+    .npy (one tensor, called as the file is without its suffix), and with their packages HDF5 and GGUF. Arrays of text
+    are left out.
 
     Args:
         path: The file.
@@ -292,10 +307,17 @@ def _plain_network(path: Path | str, data: bytes, kind: FileKind, key: str | Non
 
         arrays, left_out = hdf5_arrays(data)
         return NetworkArrays(arrays, {}, len(data), left_out=left_out)
-    if kind in ("npz", "gguf"):
-        from vvc_nnr.model.archives import gguf_arrays, npz_arrays
+    if kind == "gguf":
+        from vvc_nnr.model.archives import gguf_arrays
 
-        return NetworkArrays(gguf_arrays(path) if kind == "gguf" else npz_arrays(data), {}, len(data))
+        return NetworkArrays(gguf_arrays(path), {}, len(data))
+    if kind in ("npz", "npy"):
+        from vvc_nnr.model.archives import npy_array, npz_arrays
+
+        arrays = npz_arrays(data) if kind == "npz" else {Path(path).stem: npy_array(data)}
+        texts = tuple(name for name, array in arrays.items() if plain_array(array).dtype.kind == "U")
+        numbers = {name: array for name, array in arrays.items() if name not in texts}
+        return NetworkArrays(numbers, {}, len(data), left_out=texts)
     with _telling_kinds(path):
         tensors, metadata, n_bytes = parse_exact(data)
     return NetworkArrays(tensors, metadata, n_bytes)

@@ -117,7 +117,7 @@ def _described(text: str) -> tuple[np.dtype[Any], tuple[int, ...], str]:
         raise _damaged(f"no header of a .npy file: {shown(repr(text))}")
     descr, is_fortran, shape = found["descr"], found["fortran_order"], found["shape"]
     if not isinstance(descr, str) or not _PLAIN.fullmatch(descr):
-        raise UnsupportedError(f"an array of {shown(repr(descr))}: plain numbers and texts are read")
+        raise UnsupportedError(f"an array of {shown(repr(descr))}: plain numbers and texts of Unicode are read")
     if not isinstance(is_fortran, bool) or not isinstance(shape, tuple) or len(shape) > _MAX_DIMENSIONS:
         raise _damaged(f"no header of a .npy file: {shown(repr(text))}")
     if not all(type(side) is int and side >= 0 for side in shape):

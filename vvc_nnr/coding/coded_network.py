@@ -24,6 +24,7 @@ class CodedNetwork:
         weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
         by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
             those and the others.
+        apart: Those of them whose other values are quantised; of the rest all values are exact.
         sizes_bytes: Payloads and raw bytes of each tensor, by name, without `more_bytes`.
         exact: Tensors that are exact, or as near as the finest step, though they have one, since that is no longer.
         input_bytes: Size of the file that it was made from, or of a safetensors file of its tensors; None: not known.
@@ -44,6 +45,7 @@ class CodedNetwork:
     more_bytes: int = 0
     scaled: tuple[str, ...] | None = None
     float8: tuple[str, ...] = ()
+    apart: frozenset[str] = frozenset()
 
     def with_copies(self, copies: Mapping[str, Sequence[str]]) -> CodedNetwork:
         """The same, in which what is said of a tensor is said of its copies too.
@@ -76,7 +78,7 @@ def warn_of(coded: CodedNetwork) -> None:
     """Logs what the user of a coded network is to know of its tensors, and of its size."""
     lines = [
         weak_line(coded.weak_db) if coded.weak_db else "",
-        outliers_line(coded.by_outliers) if coded.by_outliers else "",
+        *outlier_lines(coded),
         joined_line(coded.joined) if coded.joined else "",
         "" if coded.scaled is None else scaled_line(coded.scaled),
         float8_line(coded.float8) if coded.float8 else "",
@@ -131,13 +133,30 @@ def joined_line(names: Sequence[str]) -> str:
     return f"{have} some that come out alike: {listed(names)}; give {finer}"
 
 
+def outlier_lines(coded: CodedNetwork) -> list[str]:
+    """What is said of the tensors that keep outliers exactly: those whose other values do not, and those that do."""
+    apart = [name for name in coded.by_outliers if name in coded.apart]
+    whole = [name for name in coded.by_outliers if name not in coded.apart]
+    return [line(names) for line, names in ((outliers_line, apart), (exact_by_outliers_line, whole)) if names]
+
+
 def outliers_line(names: Sequence[str]) -> str:
-    """What is said of tensors whose outliers are exact, and what to do."""
+    """What is said of tensors whose outliers alone are exact, and what to do."""
     have = _counted(names, "has", "have")
-    exact = "it is exact" if len(names) == 1 else "they are exact"
+    its = "its" if len(names) == 1 else "their"
     return (
-        f"{have} huge, infinite or NaN values beside which no step does for the others: {listed(names)}; {exact}, in "
-        "bytes that other decoders may not read: clip these values if they are a fault"
+        f"{have} huge, infinite or NaN values: {listed(names)}; these are exact, in bytes that other decoders may not "
+        f"read (they give 0 there), and {its} other values are quantised: clip these values if they are a fault"
+    )
+
+
+def exact_by_outliers_line(names: Sequence[str]) -> str:
+    """What is said of tensors that are exact since no step does beside their outliers, and what to do."""
+    have = _counted(names, "has", "have")
+    exact = "it is exact as a whole" if len(names) == 1 else "they are exact as a whole"
+    return (
+        f"{have} huge, infinite or NaN values, and few others or none that a step does for: {listed(names)}; "
+        f"{exact}, in bytes that other decoders may not read: clip these values if they are a fault"
     )
 
 

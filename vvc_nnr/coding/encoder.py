@@ -222,6 +222,7 @@ def coded_network(
     sizes = {name: tensor.size_bytes - tensor.more_bytes for name, tensor in zip(names, units, strict=True)}
     whole = frozenset(name for name, tensor in zip(names, units, strict=True) if tensor.is_exact)
     joined = tuple(name for name, tensor in zip(names, units, strict=True) if tensor.joins_levels)
+    apart = frozenset(name for name, tensor in zip(names, units, strict=True) if tensor.keeps_outliers_alone)
     return CodedNetwork(
         data,
         steps.quality_db if steps else None,
@@ -233,6 +234,7 @@ def coded_network(
         joined,
         sum(tensor.more_bytes for tensor in units),
         tuple(name for name, tensor in zip(names, units, strict=True) if tensor.is_scaled) if may_scale else None,
+        apart=apart,
     )
 
 

@@ -140,6 +140,11 @@ class EncodedTensor:
     is_scaled: bool = False
 
     @property
+    def keeps_outliers_alone(self) -> bool:
+        """Whether its outliers are exact and its other values are quantised."""
+        return self.by_outliers and self.raw is not None and self.raw.kind == "outliers"
+
+    @property
     def size_bytes(self) -> int:
         """Payloads, codebooks and raw bytes, and what a high half has beside its payload."""
         n_raw = 0 if self.raw is None else len(self.raw.raw) + RAW_ENTRY_BYTES

@@ -1,4 +1,4 @@
-"""Tensors by name in files of numpy (`.npz`), Keras and others (HDF5, `.h5`), and llama.cpp (GGUF)."""
+"""Tensors by name in files of numpy (`.npz`, `.npy`), Keras and others (HDF5, `.h5`), and llama.cpp (GGUF)."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def npz_arrays(data: bytes) -> NamedArrays:
         return {_name(member.filename): _parsed(member.filename, archive.read(member)) for member in members}
 
 
+def npy_array(data: bytes) -> Array:
+    """The array of a `.npy` file; raises as `npz_arrays` does."""
+    array = parse_npy(data)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def _name(member: str) -> str:
     if not member.endswith(_MEMBER_SUFFIX):
         raise UnsupportedError(f"holds {shown(repr(member), 100)}; must be arrays only, as numpy.savez writes them")
@@ -48,17 +54,16 @@ def _name(member: str) -> str:
 
 def _parsed(member: str, data: bytes) -> Array:
     try:
-        array = parse_npy(data)
+        return npy_array(data)
     except (BitstreamError, UnsupportedError) as error:
         raise error.prefixed(member) from error
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def hdf5_arrays(data: bytes) -> tuple[NamedArrays, tuple[str, ...]]:
     """The numeric datasets of an HDF5 file, or of the weights in an archive of Keras 3, by their paths, in their order.
 
     Returns:
-        The datasets, and the groups that are left out: the optimiser of Keras beside a network.
+        The datasets, and what is left out: groups with the optimiser of Keras beside a network, and texts and records.
 
     Raises:
         InputError: If the package h5py is not installed.
@@ -69,8 +74,10 @@ def hdf5_arrays(data: bytes) -> tuple[NamedArrays, tuple[str, ...]]:
     data = _keras_weights(data) if data.startswith(_ZIP_START) else data
     with as_damage("no HDF5 file, or a damaged one"), h5py.File(io.BytesIO(data), "r") as file:
         left_out = tuple(group for group, network in _OPTIMISERS.items() if group in file and network in file)
-        found = _datasets(h5py, file, "", len(data), set())
-        return {path: array for path, array in found if path.partition("/")[0] not in left_out}, left_out
+        found = dict(_datasets(h5py, file, "", len(data), set()))
+        kept = {path: array for path, array in found.items() if path.partition("/")[0] not in left_out}
+        others = tuple(path for path, array in kept.items() if array is None)
+        return {path: array for path, array in kept.items() if array is not None}, (*left_out, *others)
 
 
 def _keras_weights(data: bytes) -> bytes:
@@ -82,7 +89,8 @@ def _keras_weights(data: bytes) -> bytes:
         return archive.read(member)
 
 
-def _datasets(h5py: Any, group: Any, prefix: str, n_bytes: int, seen: set[Any]) -> Iterator[tuple[str, Array]]:
+def _datasets(h5py: Any, group: Any, prefix: str, n_bytes: int, seen: set[Any]) -> Iterator[tuple[str, Array | None]]:
+    """The datasets of a group by their paths; None for texts, references and records, which no network has."""
     if group.id in seen:
         raise UnsupportedError(f"the group {prefix!r} is in itself")
     seen = {*seen, group.id}
@@ -93,13 +101,17 @@ def _datasets(h5py: Any, group: Any, prefix: str, n_bytes: int, seen: set[Any]) 
         item = group[key]
         if isinstance(item, h5py.Group):
             yield from _datasets(h5py, item, f"{path}/", n_bytes, seen)
-        elif item.dtype.kind in "biuf" and item.shape is not None:
+        elif item.dtype.kind in "OSV":
+            yield path, None
+        elif item.shape is None:
+            raise UnsupportedError(f"{path!r} is a dataset without values or shape (null dataspace): delete it")
+        elif item.dtype.kind in "biuf":
             if item.external or item.is_virtual:
                 raise UnsupportedError(f"{path!r} is in another file, which is not read")
             if item.nbytes > max(_MAX_INFLATED_BYTES, _MAX_INFLATION * n_bytes):
                 raise UnsupportedError(f"{path!r} says that it has {item.nbytes} bytes, the file has {n_bytes}")
             yield path, np.asarray(item[()])
-        elif item.dtype.kind not in "OSV":
+        else:
             raise UnsupportedError(f"{path!r} holds {item.dtype}, which is not coded")
 
 

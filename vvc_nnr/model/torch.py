@@ -28,6 +28,12 @@ from vvc_nnr.errors import InputError, UnsupportedError, shown
 
 # What torch calls the state that a module gives and takes in a way of its own.
 _EXTRA_STATE = "_extra_state"
+# In the names of what quantised modules of torch have in place of weights, and what is said of such modules.
+PACKED = "_packed_params"
+QUANTISED_MODULE = (
+    "a quantised module (torch.ao), which packs its weights with their scales: compress the module as it was before "
+    "it was quantised"
+)
 _SHOWN = 5
 _log = logging.getLogger(__name__)
 
@@ -84,6 +90,8 @@ def as_array(name: str, value: Any) -> Array | FloatBits:
         return _from_torch(name, value)
     if isinstance(value, FloatBits):
         return value
+    if _is_of_quantised_module(name, value):
+        raise InputError(f"tensor {name!r}: is of {QUANTISED_MODULE}")
     if not isinstance(value, np.ndarray | np.generic | bool | int | float):
         raise InputError(f"tensor {name!r}: a {type(value).__name__} is no array")
     if isinstance(value, np.ma.MaskedArray):
@@ -91,6 +99,13 @@ def as_array(name: str, value: Any) -> Array | FloatBits:
     array = np.asarray(value)
     bits_dtype = BITS_DTYPES.get(array.dtype.name)
     return array if bits_dtype is None else FloatBits(array.view(bits_dtype), array.dtype.name)
+
+
+def _is_of_quantised_module(name: str, value: Any) -> bool:
+    """Whether it is what modules of torch.ao keep beside packed weights, or these."""
+    torch = sys.modules.get("torch")
+    is_packed = torch is not None and isinstance(value, torch.dtype | torch.ScriptObject)
+    return is_packed or (PACKED in name and not is_tensor(value))
 
 
 def as_torch(arrays: Mapping[str, Array | FloatBits], formats: Mapping[str, str] | None = None) -> dict[str, Any]:

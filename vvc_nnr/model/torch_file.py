@@ -26,13 +26,15 @@ from typing import IO, Any
 from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, as_damage, shown
 from vvc_nnr.files import naming, read_bytes, write_file
-from vvc_nnr.model.torch import as_torch, import_torch, is_tensor, named_arrays
+from vvc_nnr.model.torch import PACKED, QUANTISED_MODULE, as_torch, import_torch, is_tensor, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
 
 # LZMA is not among them: its header asks for memory at will.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Where in its own source torch says so.
 _ENFORCED = re.compile(r"\[enforce fail at [^\]]*\]")
+# What files of quantised modules hold beside tensors.
+_QUANTISED_WORDS = (b"torch.classes.quantized", b"torch.classes.rnn")
 _ARCHIVE_START, _PICKLE_START = b"PK\x03\x04", b"\x80"
 # Of a checkpoint of before torch 1.6: a magic number, a version, the system, and the tensors without their values.
 _PICKLES_BEFORE_VALUES = 4
@@ -177,6 +179,8 @@ def _load(data: bytes) -> Any:
     except pickle.UnpicklingError as error:
         if not _is_whole(data):
             raise BitstreamError(_no_checkpoint(error, data)) from error
+        if any(word in data for word in _QUANTISED_WORDS):
+            raise UnsupportedError(f"holds {QUANTISED_MODULE}") from error
         if "WeightsUnpickler error" in str(error) or "Weights only load failed" in str(error):
             raise UnsupportedError(
                 "holds code or objects in place of tensors alone, and is not run: save `model.state_dict()` instead"
@@ -242,6 +246,8 @@ def _state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, Any], tuple[
         raise UnsupportedError(
             f"holds a {type(content).__name__}; must be a map of names to tensors{_keys_to_name(content)}"
         )
+    if any(PACKED in str(key) for key in content):
+        raise UnsupportedError(f"holds {QUANTISED_MODULE}")
     inner = next((key for key in _STATE_KEYS if n_values_in(content.get(key)) and not is_tensor(content[key])), None)
     if inner is not None and depth < _MAX_DEPTH:
         others = tuple(str(key) for key in content if key != inner)

@@ -18,7 +18,7 @@ from vvc_nnr.coding.coded_network import (
     growth_line,
     joined_line,
     listed,
-    outliers_line,
+    outlier_lines,
     scaled_line,
     weak_line,
 )
@@ -122,7 +122,7 @@ def with_notes(outcome: Outcome, left_out: Sequence[str], names: Iterable[str]) 
 def with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
     """The outcome with the quality of the steps, and a line if tensors keep little of themselves."""
     lines = [f"warning: {NNC_FLAGS.in_flags(weak_line(made.weak_db))}"] if made.weak_db else []
-    lines += [f"warning: {outliers_line(made.by_outliers)}"] if made.by_outliers else []
+    lines += [f"warning: {line}" for line in outlier_lines(made)]
     lines += [f"warning: {NNC_FLAGS.in_flags(joined_line(made.joined))}"] if made.joined else []
     lines += [] if made.scaled is None else [f"note: {scaled_line(made.scaled)}"]
     lines += [f"warning: {float8_line(made.float8)}"] if made.float8 else []
@@ -130,6 +130,7 @@ def with_quality(outcome: Outcome, made: CodedNetwork) -> Outcome:
         "quality_db": made.quality_db,
         "weak_db": dict(made.weak_db),
         "exact_outliers": list(made.by_outliers),
+        "quantised_beside_outliers": sorted(made.apart),
         "local_scaling": list(made.scaled or ()),
         "exact_float8": list(made.float8),
     }

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 import vvc_nnr
 from vvc_nnr.bitstream.number_formats import FloatBits
-from vvc_nnr.coding.coded_network import float8_line, joined_line, outliers_line, scaled_line, weak_names
+from vvc_nnr.coding.coded_network import (
+    exact_by_outliers_line,
+    float8_line,
+    joined_line,
+    outliers_line,
+    scaled_line,
+    weak_names,
+)
 from vvc_nnr.coding.encoder import code_network
 from vvc_nnr.coding.own_steps import EARLY_DB, LAST_DB, VECTOR_DB
 from vvc_nnr.coding.tensor_encoder import encode_tensor
@@ -439,11 +446,19 @@ def test_a_tensor_with_exact_outliers_is_named(caplog: pytest.LogCaptureFixture)
     network["half"] = network["half"].astype(np.float16)
     network["half"][1, 1] = np.nan
     network["mask"][:] = -np.inf
+    network["few"] = normal((16,), 1e-3)
+    network["few"][2] = np.nan
     coded = code_network(network, CompressOptions())
-    assert set(coded.by_outliers) == {"huge", "infinite", "half"}
+    assert set(coded.by_outliers) == {"huge", "infinite", "half", "few"}
+    assert coded.apart == {"huge", "infinite", "half"}
+    found = decompress(coded.data)
+    is_equal = {name: np.array_equal(found[name], network[name], equal_nan=True) for name in coded.by_outliers}
+    assert is_equal == {"huge": False, "infinite": False, "half": False, "few": True}
     with caplog.at_level(logging.WARNING):
         compress(network)
-        assert "3 tensors have huge, infinite or NaN values" in caplog.text
+        assert "3 tensors have huge, infinite or NaN values: huge, infinite, half; these are exact" in caplog.text
+        assert "1 tensor has huge, infinite or NaN values, and few others" in caplog.text
+        assert "few; it is exact as a whole" in caplog.text
         caplog.clear()
         compress(layers())
         compress(network, lossless=True)
@@ -756,7 +771,7 @@ def test_a_network_that_samples_tell_right_is_coded_once(monkeypatch: pytest.Mon
     assert sorted(coded) == sorted(layers())
 
 
-@pytest.mark.parametrize("line", [float8_line, scaled_line, joined_line, outliers_line, None])
+@pytest.mark.parametrize("line", [float8_line, scaled_line, joined_line, outliers_line, exact_by_outliers_line, None])
 def test_warnings_of_one_tensor_are_in_the_singular(line: Callable[[list[str]], str] | None) -> None:
     one, two = (line(names) if line else weak_names(dict.fromkeys(names, 3.0)) for names in (["a"], ["a", "b"]))
     assert re.match(r"1 tensor (of [a-z0-9 ]+ )?(is|has|keeps) ", one)

@@ -152,6 +152,55 @@ def test_archives_of_numpy_hold_plain_arrays_only(tmp_path: Path) -> None:
         read_arrays(path)
 
 
+def test_texts_in_archives_of_numpy_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    np.savez(tmp_path / "a.npz", words=np.array(["a", "bc"]), **STATE)
+    network = read_arrays(tmp_path / "a.npz")
+    assert (set(network.arrays), network.left_out) == (set(STATE), ("words",))
+    vvc_nnr.compress(tmp_path / "a.npz")
+    assert "a.npz: not part of the network, and not coded: words" in caplog.text
+
+
+def test_an_array_of_numpy_is_a_tensor_called_as_its_file(tmp_path: Path) -> None:
+    weight = np.asfortranarray(STATE["conv.weight"])
+    for name in ("conv.weight.npy", "conv.weight.bin"):
+        (tmp_path / name).write_bytes(b"")
+        with (tmp_path / name).open("wb") as file:
+            np.save(file, weight)
+        found = read_arrays(tmp_path / name).arrays
+        assert list(found) == ["conv.weight"]
+        assert np.array_equal(np.asarray(found["conv.weight"]), weight)
+    np.save(tmp_path / "x.npy", np.array([{}], object))
+    with pytest.raises(UnsupportedError, match=r"x\.npy: an array of '\|O'"):
+        read_arrays(tmp_path / "x.npy")
+
+
+def test_models_of_tensorflow_lite_are_told(tmp_path: Path) -> None:
+    (tmp_path / "x.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(64))
+    with pytest.raises(UnsupportedError, match=r"x\.tflite: is a TensorFlow Lite model, .*tf2onnx"):
+        read_arrays(tmp_path / "x.tflite")
+
+
+class Recurrent(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.table = torch.nn.LSTM(4, 4), torch.nn.Embedding(9, 4)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [torch.nn.Linear, torch.nn.LSTM])
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_quantised_modules_of_torch_are_called_so(tmp_path: Path, kind: Any, is_inside: bool) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4)) if kind is torch.nn.Linear else Recurrent()
+    quantised = torch.ao.quantization.quantize_dynamic(module, {kind}, torch.qint8)
+    for each in (quantised, quantised.state_dict()):
+        with pytest.raises(InputError, match="is of a quantised module"):
+            vvc_nnr.compress(each)
+    state = quantised.state_dict()
+    torch.save({"state_dict": state} if is_inside else state, tmp_path / "x.pt")
+    with pytest.raises(UnsupportedError, match=r"x\.pt: holds a quantised module"):
+        read_arrays(tmp_path / "x.pt")
+
+
 def test_packages_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package, start in (("h5py", b"\x89HDF\r\n\x1a\n"), ("gguf", b"GGUF\x03\0\0\0")):
         monkeypatch.setitem(sys.modules, package, None)
@@ -185,7 +234,12 @@ def test_datasets_of_hdf5_files(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["dense/kernel:0"] = STATE["conv.weight"]
         file["dense/note"] = "hello"
-    assert list(read_arrays(tmp_path / "x.h5").arrays) == ["dense/kernel:0"]
+    network = read_arrays(tmp_path / "x.h5")
+    assert (list(network.arrays), network.left_out) == (["dense/kernel:0"], ("dense/note",))
+    with h5py.File(tmp_path / "none.h5", "w") as file:
+        file["dense/none"] = h5py.Empty("f4")
+    with pytest.raises(UnsupportedError, match=r"none\.h5: 'dense/none' is a dataset without values or shape"):
+        read_arrays(tmp_path / "none.h5")
     with h5py.File(tmp_path / "x.h5", "a") as file:
         file["else"] = h5py.ExternalLink("/etc/passwd", "/")
     with pytest.raises(UnsupportedError, match="'else' is in another file"):
