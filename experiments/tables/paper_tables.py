@@ -251,7 +251,11 @@ def _score_table(
     weights = _weights(results)
     columns = _score_columns(score.unit, score.digits, score.difference_digits, weights)
     first_notes = [_SCORE_NOTES[score]] if score in _SCORE_NOTES else []
-    notes = (*first_notes, _COLUMNS_NOTE, *tool_notes(conventions, results), *last_notes)
+    notes = (*first_notes, _COLUMNS_NOTE, *tool_notes(conventions, results))
+    if results.configuration.is_inter:  # the paper's numbers are of all intra
+        theirs = {}
+    else:
+        notes += last_notes
     heading = f"{title} of luma, mean of QP {listed(results.qps)}"
     return Table(heading, columns, _score_rows(results, score.column("y"), weights, theirs), notes)
 
