@@ -55,6 +55,7 @@ from vvc_nnr.experiments.runs.tool_by_tool import plan_tool_by_tool, run_tool_by
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.experiments.tables.bd_rate import Interpolation
 from vvc_nnr.experiments.tables.latex import to_latex_page
+from vvc_nnr.experiments.tables.spread import SPREAD
 from vvc_nnr.experiments.tables.table import Table, to_csv, to_markdown_page
 from vvc_nnr.experiments.zoo.codec_process import PEER_VARIABLE
 from vvc_nnr.files import temporary_folder
@@ -418,9 +419,12 @@ def default_origin() -> str:
 
 def tables_outcome(tables: Mapping[str, Table], pictures: str, format: PrintFormat) -> Outcome:
     """The tables in a format for a person, and as data for a script."""
-    text = _PRINTED[format](list(tables.values())).rstrip()
+    printed = [table for name, table in tables.items() if not name.startswith(SPREAD)]
+    text = _PRINTED[format](printed).rstrip()
     if format == "markdown":
         text += f"\n\nPictures: {pictures}."
+    if format == "markdown" and len(printed) < len(tables):
+        text += f"\n\nStandard deviations and confidence intervals: {SPREAD}_... in the folder, in reports and --json."
     return Outcome(text, {"pictures": pictures, "tables": {name: _table_data(table) for name, table in tables.items()}})
 
 

@@ -339,7 +339,7 @@ def image_section(stored: StoredImages) -> Section:
         tuple(_image_findings(tables["table4_end_to_end"])),
         (ChartGroup("Rate and quality", (image_chart(means, stored.networks),)),) if means else (),
         {name: tables[name] for name in ("table4_end_to_end", "rate_at_equal_quality", "table1_size")},
-        {},
+        {"spread_over_images": tables["spread_over_images"]},
         stored.header,
         stored.last_run.settings,
     )

@@ -192,7 +192,7 @@ def weights_table(results: ToolResults, savings: Savings, method: Interpolation,
 def coded_variants(results: ToolResults) -> list[Variant]:
     """The variants with decoded weights whose network was run as trained as well."""
     is_coded = [v.network != "" and v.weights != ORIGINAL and not is_adapted(v.weights) for v in results.tests]
-    return [v for v, coded in zip(results.tests, is_coded, strict=True) if coded and _original(v) in results.tests]
+    return [v for v, coded in zip(results.tests, is_coded, strict=True) if coded and original_of(v) in results.tests]
 
 
 def _gain_cells(results: ToolResults, variant: Variant, anchor: Variant, qp: int) -> tuple[Cell, ...]:
@@ -284,7 +284,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _original(variant: Variant) -> Variant:
+def original_of(variant: Variant) -> Variant:
     """The same way with the network as trained."""
     return variant._replace(weights=ORIGINAL)
 
@@ -293,7 +293,7 @@ def _weights_cells(
     results: ToolResults, savings: Savings, coded: Variant, names: Sequence[str], method: Interpolation
 ) -> tuple[tuple[Cell, ...], list[tuple[int, str]]]:
     """The numbers of a row, and which of them there is a warning about."""
-    original, is_mean = _original(coded), len(names) > 1
+    original, is_mean = original_of(coded), len(names) > 1
     cells: list[Cell] = []
     texts: list[str] = []
     for plane in PLANES:

@@ -209,15 +209,10 @@ def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], convent
         Column("MS-SSIM", digits=4),
         Column("To CNN-AE", "dB", digits=3, signed=True),
     )
-    ours = [
-        found
-        for network in _names(networks)
-        for name in dict.fromkeys(mean.name for mean in means if mean.setting == network)
-        for found in _network_rows(name, [row for row in networks if row.network == network], means)
-    ]
-    rows = (*(cells for cells, _ in ours), *_paper_end_to_end())
+    ours = _at_rates(means, networks)
+    rows = (*(_image_cells(each) for each in ours), *_paper_end_to_end())
     warnings = [
-        CellWarning(row, column, text) for row, (_, mean) in enumerate(ours) for column, text in _exact_warnings(mean)
+        CellWarning(row, column, text) for row, each in enumerate(ours) for column, text in _exact_warnings(each.mean)
     ]
     return Table(
         "Table 4: end to end",
@@ -256,7 +251,11 @@ def _score_table(
     weights = _weights(results)
     columns = _score_columns(score.unit, score.digits, score.difference_digits, weights)
     first_notes = [_SCORE_NOTES[score]] if score in _SCORE_NOTES else []
-    notes = (*first_notes, _COLUMNS_NOTE, *tool_notes(conventions, results), *last_notes)
+    notes = (*first_notes, _COLUMNS_NOTE, *tool_notes(conventions, results))
+    if results.configuration.is_inter:  # the paper's numbers are of all intra
+        theirs = {}
+    else:
+        notes += last_notes
     heading = f"{title} of luma, mean of QP {listed(results.qps)}"
     return Table(heading, columns, _score_rows(results, score.column("y"), weights, theirs), notes)
 
@@ -325,9 +324,50 @@ def _paper_cells(scores: PaperScores, weights: Sequence[str]) -> tuple[Cell, ...
     return ("paper", None, scores.in_loop_filter, None, scores.original, *decoded, None, gain, *losses)
 
 
-def _network_rows(
-    name: str, networks: Sequence[NetworkRow], means: Sequence[ImageMean]
-) -> list[tuple[tuple[Cell, ...], ImageMean]]:
+@dataclass(frozen=True, slots=True)
+class ComparedMean:
+    """A row of Table 4.
+
+    Attributes:
+        name: The autoencoder's at whose rate it is, with the operating point.
+        mean: What is compared.
+        reference: The autoencoder there with its first weights, on the same images.
+        network_bytes: Size of the network's file; None of a file of another format.
+    """
+
+    name: str
+    mean: ImageMean
+    reference: ImageMean
+    network_bytes: int | None
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it is a file at another rate than the autoencoder's."""
+        far_bpp = _FAR_RATE * self.reference.bpp
+        return self.mean.method in _FILES and abs(self.mean.bpp - self.reference.bpp) > far_bpp
+
+
+def compared_at_rates(
+    means: Sequence[ImageMean], networks: Sequence[NetworkRow]
+) -> list[tuple[str, ImageMean, ImageMean]]:
+    """Name of each autoencoder, what Table 4 compares with it, and the autoencoder with its first weights."""
+    every = _at_rates(means, networks)
+    return [
+        (each.name, each.mean, each.reference) for each in every if each.mean is not each.reference and not each.is_far
+    ]
+
+
+def _at_rates(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> list[ComparedMean]:
+    """At the rate of each autoencoder at each of its operating points files, then it with each of its weights."""
+    return [
+        found
+        for network in _names(networks)
+        for name in dict.fromkeys(mean.name for mean in means if mean.setting == network)
+        for found in _network_rows(name, [row for row in networks if row.network == network], means)
+    ]
+
+
+def _network_rows(name: str, networks: Sequence[NetworkRow], means: Sequence[ImageMean]) -> list[ComparedMean]:
     """Files, then the autoencoder at one operating point; only settings with the same images are compared.
 
     Args:
@@ -344,7 +384,7 @@ def _network_rows(
     reference = coded[0]
     near = [_nearest(method, reference, means) for method in _FILES]
     same_images = [mean for mean in coded if mean.images == reference.images]
-    return [(_image_cells(name, mean, reference, n_bytes), mean) for mean in (*near, *same_images) if mean]
+    return [ComparedMean(name, mean, reference, n_bytes.get(mean.weights)) for mean in (*near, *same_images) if mean]
 
 
 def _exact_warnings(mean: ImageMean) -> Iterator[tuple[int, str]]:
@@ -364,19 +404,16 @@ def _nearest(method: ImageMethod, reference: ImageMean, means: Sequence[ImageMea
     return min(candidates, key=lambda mean: abs(mean.bpp - reference.bpp), default=None)
 
 
-def _image_cells(
-    name: str, mean: ImageMean, reference: ImageMean, network_bytes: Mapping[str, int]
-) -> tuple[Cell, ...]:
-    is_file = mean.method in _FILES
-    is_far = is_file and abs(mean.bpp - reference.bpp) > _FAR_RATE * reference.bpp
+def _image_cells(compared: ComparedMean) -> tuple[Cell, ...]:
+    mean, reference, is_far = compared.mean, compared.reference, compared.is_far
     has_exact = mean.n_exact > 0 or reference.n_exact > 0  # means of other images than the reference's
     return (
-        name,
-        METHOD_TITLES[mean.method] if is_file or mean.weights == ORIGINAL else _reconstructed(mean.method),
-        f"{mean.setting}: {_OUT_OF_REACH}" if is_far else _setting(mean),
+        compared.name,
+        method_title(mean),
+        f"{mean.setting}: {_OUT_OF_REACH}" if is_far else setting_title(mean),
         len(mean.images),
         mean.bpp,
-        *_rates_with_network(mean, network_bytes.get(mean.weights)),
+        *_rates_with_network(mean, compared.network_bytes),
         mean.psnr_of_others_db,
         mean.psnr_of_mean_mse_db if math.isfinite(mean.psnr_of_mean_mse_db) else None,
         mean.ssim,
@@ -392,12 +429,15 @@ def _rates_with_network(mean: ImageMean, network_bytes: int | None) -> list[floa
     return [mean.bpp + network_bytes / number * mean.bpp_per_byte for number in AMORTISED_OVER]
 
 
-def _reconstructed(method: ImageMethod) -> str:
-    """What an autoencoder with decoded weights is called."""
-    return RECONSTRUCTED + METHOD_TITLES[method].removeprefix(METHOD_TITLES["cnn-ae"])
+def method_title(mean: ImageMean) -> str:
+    """What a method is called; an autoencoder with decoded weights is a reconstructed one."""
+    title = METHOD_TITLES[mean.method]
+    if mean.method in _FILES or mean.weights == ORIGINAL:
+        return title
+    return RECONSTRUCTED + title.removeprefix(METHOD_TITLES["cnn-ae"])
 
 
-def _setting(mean: ImageMean) -> str:
+def setting_title(mean: ImageMean) -> str:
     """A file's quality, or which weights an autoencoder has."""
     if mean.method in _FILES:
         return mean.setting

@@ -71,6 +71,7 @@ from vvc_nnr.experiments.tables.paper_tables import (
     size_table,
     ssim_table,
 )
+from vvc_nnr.experiments.tables.spread import image_spread_table, sequence_spread_table
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, Tables, with_remarks
 
 if TYPE_CHECKING:
@@ -82,7 +83,16 @@ TOOL_UPDATES = "tool_by_tool_updates.tsv"
 IMAGE_ROWS, IMAGE_NETWORKS, IMAGE_SETTINGS = "end_to_end.tsv", "end_to_end_networks.tsv", "end_to_end.json"
 ZOO_ROWS, ZOO_SETTINGS = "model_zoo.tsv", "model_zoo.json"
 _TOOL_RESULTS = (
-    *("table2_psnr", "table3_ssim", "gain_per_qp", "gain_per_layer", "complexity", "worse", "all_scores"),
+    *(
+        "table2_psnr",
+        "table3_ssim",
+        "gain_per_qp",
+        "gain_per_layer",
+        "complexity",
+        "worse",
+        "all_scores",
+        "spread_over_sequences",
+    ),
     *("bd_rate", "bd_rate_with_network_bits", "bd_rate_of_mean_curves", "bd_rate_per_sequence"),
     *("coded_weights", "adapted_filters", "rd_class_*", "rd_overall"),
 )
@@ -95,7 +105,9 @@ TOOL_FILES, IMAGE_FILES, ZOO_FILES = (
         TOOL_SETTINGS,
         ("bd_rate_configurations", *(name + suffix for name in _TOOL_RESULTS for suffix in _SUFFIXES)),
     ),
-    RunFiles(IMAGE_ROWS, IMAGE_SETTINGS, ("table4_end_to_end", "rate_at_equal_quality", "end_to_end")),
+    RunFiles(
+        IMAGE_ROWS, IMAGE_SETTINGS, ("table4_end_to_end", "rate_at_equal_quality", "spread_over_images", "end_to_end")
+    ),
     RunFiles(ZOO_ROWS, ZOO_SETTINGS, ("model_zoo",)),
 )
 """`table1_size` is not among them: it follows from the networks, and two experiments share it."""
@@ -222,11 +234,12 @@ class StoredImages(StoredRun[ImageRow]):
 
     def tables(self) -> dict[str, Table]:
         """The tables by file name."""
-        conventions = Conventions.from_header(self.header)
+        conventions, means = Conventions.from_header(self.header), image_means(self.frame)
         return {
             "table1_size": size_table(self.all_networks),
             "table4_end_to_end": end_to_end_table(self.frame, self.networks, conventions),
-            "rate_at_equal_quality": image_rate_table(image_means(self.frame), self.networks),
+            "rate_at_equal_quality": image_rate_table(means, self.networks),
+            "spread_over_images": image_spread_table(self.frame, means, self.networks),
         }
 
 
@@ -493,6 +506,7 @@ def tool_tables(
         tables["bd_rate_per_sequence"] = sequence_table(results, savings, notes)
     tables["worse"] = worse_table(results, savings, common)
     tables["all_scores"] = all_scores_table(shown, conventions)
+    tables["spread_over_sequences"] = sequence_spread_table(results, savings, interpolation, common)
     suffix = configuration_suffix(results.configuration)
     own = {name + suffix: titled(table, results.configuration) for name, table in tables.items()}
     return {"table1_size": size_table(all_networks), **own}

@@ -132,3 +132,13 @@ def test_configurations_side_by_side_have_the_warnings_beside_the_numbers(
     assert marked["Class B", "RA Y"].endswith("the curves cross")
     assert marked["Overall", "RA Y"] == marked["Class B", "RA Y"]
     assert ("Class B", "AI Y") not in marked
+
+
+def test_the_papers_numbers_stand_beside_all_intra_alone(
+    intra: list[ToolRow], inter: list[ToolRow], networks: tuple[NetworkRow, ...]
+) -> None:
+    tables = stored([*intra, *inter], networks).tables()
+    for name in ("table2_psnr", "table3_ssim"):
+        assert any(row[1] == "paper" for row in tables[name].rows)
+        assert not any(row[1] == "paper" for row in tables[f"{name}_ra"].rows)
+        assert not any("Moon" in note for note in tables[f"{name}_ra"].notes)
