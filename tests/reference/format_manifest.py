@@ -63,6 +63,7 @@ def read_items(data: bytes) -> tuple[list[Item], dict[str, Any]]:
     check_digits(data, end)
     content = json.loads(text[text.rindex(b'{"vvc_nnr":') : -1])
     left, found = content["vvc_nnr"], []
+    left = re.sub(r"\[([^]]*)\]([0-9]+)", lambda group: group[1] * int(group[2]), left)
     while left:
         letter, left = left[0], left[1:]
         item = Item(LETTERS.get(letter, ""))

@@ -384,3 +384,11 @@ def test_steps_and_qps_are_inverse(density: int) -> None:
         assert np.float32(step) == step
         assert qp_of_step(step, density) == qp
         assert qp_of_step(step * 1.000001, density) == min(qp + 1, high)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_error_of_every_width_is_told(dtype: str) -> None:
+    network = {"w": np.random.default_rng(0).normal(size=(64, 64)).astype(dtype)}
+    (tensor,) = inspect(compress(network), original=network).tensors
+    assert tensor.snr_db is not None
+    assert 14 < tensor.snr_db < 80

@@ -23,6 +23,8 @@ Tensors are told by items, equal ones that follow each other by one:
     +         takes two data units, low and high halves
     :b8       kind and number of its bytes in the raw unit, which is the last data unit
 
+Items in brackets come as many times as the number behind them says: [m:s132-()]64.
+
 Tensors behind the last item are what their data units say. All keys but the first and the last may be absent.
 
 Older manifests have a number in place of the items, their version, and keys for each of these; they are read:
@@ -46,7 +48,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -115,6 +117,9 @@ _ITEM = re.compile(
     r"(?:(?P<letter>[?bBhHiIqQegfdmMnNx])(?P<suffix>[*=]?)|-)(?P<count>[0-9]{0,18})"
     r"(?:\((?P<shape>(?:[0-9]{1,18}(?:,[0-9]{1,18})*)?)\))?(?P<wide>\+?)(?::(?P<kind>[spblo])(?P<n_bytes>[0-9]{1,18}))?"
 )
+_GROUP = re.compile(r"\[(?P<row>[^\[\]]+)\](?P<times>[0-9]{1,18})")
+# So many items are looked for that come again.
+MAX_GROUP = 16
 
 
 RawKind = Literal["split", "palette", "bytes", "lzma", "outliers"]
@@ -222,7 +227,28 @@ def _items(manifest: Manifest) -> str:
         n_before = items.pop()[1] if items and items[-1][::2] == (head, tail) else 0
         items.append((head, n_before + 1, tail))
         end = place + 1
-    return "".join(f"{head}{count if count > 1 else ''}{tail}" for head, count, tail in items)
+    return _grouped([f"{head}{count if count > 1 else ''}{tail}" for head, count, tail in items])
+
+
+def _grouped(items: Sequence[str]) -> str:
+    """Items as one text, rows of them that come again at once by brackets where that is shorter."""
+    found: list[str] = []
+    at = 0
+    while at < len(items):
+        n_items, n_times, saved = 1, 1, 0
+        for n in range(1, min(MAX_GROUP, (len(items) - at) // 2) + 1):
+            if items[at + n] != items[at]:
+                continue
+            row, times = items[at : at + n], 1
+            while items[at + times * n : at + (times + 1) * n] == row:
+                times += 1
+            shorter = (times - 1) * sum(map(len, row)) - len(f"[]{times}")
+            if shorter > saved:
+                n_items, n_times, saved = n, times, shorter
+        text = "".join(items[at : at + n_items])
+        found.append(f"[{text}]{n_times}" if n_times > 1 else text)
+        at += n_items * n_times
+    return "".join(found)
 
 
 def _format_item(number_format: str) -> str:
@@ -345,11 +371,10 @@ def _of_items(text: str, n_units: int) -> Manifest:
     shapes: dict[int, tuple[int, ...]] = {}
     wide: set[int] = set()
     raw: list[RawPart] = []
-    at = first = 0
-    while at < len(text):
-        item = _ITEM.match(text, at)
-        end = first + int(item["count"] or 1) if item else 0
-        if item is None or not first < end <= n_units:
+    first = 0
+    for item in _each_item(text):
+        end = first + int(item["count"] or 1)
+        if not first < end <= n_units:
             raise ValueError
         places = range(first, end)
         if item["letter"]:
@@ -360,10 +385,32 @@ def _of_items(text: str, n_units: int) -> Manifest:
             wide |= {*places}
         if item["kind"]:
             raw += [RawPart(place, _KINDS[item["kind"]], int(item["n_bytes"])) for place in places]
-        at, first = item.end(), end
+        first = end
     if any(name.endswith(BITS_SUFFIX) and name not in BITS_OF.values() for name in formats.values()):
         raise ValueError
     return Manifest(formats, shapes, frozenset(wide), raw=tuple(raw))
+
+
+def _each_item(text: str) -> Iterator[re.Match[str]]:
+    """The items of a text one by one, those in brackets again and again.
+
+    Raises:
+        ValueError: If there is anything else.
+    """
+    at = 0
+    while at < len(text):
+        group = _GROUP.match(text, at)
+        row: list[re.Match[str]] = []
+        at, end = (group.start("row"), group.end("row")) if group else (at, at + 1)
+        while at < end:
+            item = _ITEM.match(text, at)
+            if item is None:
+                raise ValueError
+            row.append(item)
+            at = item.end()
+        for _ in range(int(group["times"]) if group else 1):
+            yield from row
+        at = group.end() if group else at
 
 
 def _of_old_keys(content: dict[str, Any], n_units: int) -> Manifest:

@@ -315,7 +315,10 @@ def _error(tensor: CodedTensor, original: NamedArrays | None) -> tuple[float | N
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.subtract(before, after, dtype=np.float64).reshape(-1)
     mse = sum_of_squares(error) / error.size
-    ratio_db = snr_db(before, after) if math.isfinite(mse) else math.inf
+    with np.errstate(over="ignore"):
+        plain = before.astype(np.float32), after.astype(np.float32)  # as it was coded
+    is_finite = math.isfinite(mse) and all(np.isfinite(values).all() for values in plain)
+    ratio_db = snr_db(*plain) if is_finite else math.inf
     return mse, ratio_db if math.isfinite(ratio_db) else None
 
 

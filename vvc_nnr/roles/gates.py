@@ -27,7 +27,7 @@ N_PARTS = {"LSTM": 4, "GRU": 3}
 # Of the candidate in torch and Keras, with LSTM and GRU.
 _THIRD = 2
 _TORCH_NAMES, _KERAS_NAMES = ("weight_ih", "weight_hh"), ("kernel", "recurrent_kernel")
-# In Keras 3, whose tensors have numbers: layers/lstm/cell/vars/1, of a list layers/rnn/cell/cells/gru_cell/vars/0.
+# In Keras 3, whose tensors have numbers: lstm/cell/vars/1, of cells in a list rnn/cell/cells/gru_cell/vars/0.
 _KERAS_3 = re.compile(r"((?:.*[/_])?cell(?:_[0-9]+)?/vars/)([01])")
 
 

@@ -102,6 +102,21 @@ def test_items() -> None:
     assert told(Manifest({0: "uint8"}, raw=(RawPart(0, "lzma", 7),))) == b'{"vvc_nnr":"B:l7"'
 
 
+def test_rows_of_items_that_come_again_are_told_once() -> None:
+    pairs = Manifest(
+        dict.fromkeys(range(0, 128, 2), "float8_e4m3fn"),
+        dict.fromkeys(range(1, 128, 2), ()),
+        raw=tuple(RawPart(place, "split", 132) for place in range(0, 128, 2)),
+    )
+    assert told(pairs) == b'{"vvc_nnr":"[m:s132-()]64"'
+    assert again(pairs, 129) == pairs
+    alike = Manifest(raw=tuple(RawPart(place, "bytes", 9) for place in range(3)))
+    assert told(alike) == b'{"vvc_nnr":"-3:b9"'
+    mixed = Manifest({place: ("int8", "uint8", "float16")[place % 3] for place in range(1, 40)})
+    assert told(mixed) == b'{"vvc_nnr":"-[Beb]13"'
+    assert again(mixed, 40) == mixed
+
+
 FORMATS = [*NUMBER_FORMATS, *(name + VALUES_SUFFIX for name in LETTERS)]
 PLACES = st.integers(0, 40)
 
@@ -160,7 +175,7 @@ def with_items(arrays: dict[str, Any], items: str) -> bytes:
     return sealed(units_of(arrays), b'{"vvc_nnr":"%s","#":"00000"}\0' % items.encode())
 
 
-@pytest.mark.parametrize("items", ["f", "-", "e", "d"])
+@pytest.mark.parametrize("items", ["f", "-", "e", "d", "[f]1", "[-]0", "[-]0e"])
 def test_items_that_fit(items: str) -> None:
     assert decompress(with_items({"w": np.ones(3, np.float32)}, items))["w"].tolist() == [1, 1, 1]
 
@@ -170,7 +185,7 @@ def test_items_that_fit(items: str) -> None:
     ["b", "ee", "-e", "f2", "f0", "f999999999999999999", "f" + "9" * 30, "-9999999999999999999999", "y", "\u0663", "f ",
      "f(2,2)", f"f(0,{1 << 60})", "f(-1)", "f(3", "f(,)", "f()()", f"f({','.join('1' * 65)})", "f+", "q+", "f:b4",
      "f:s9", "f:x4", "f:b", "f:b" + "9" * 18, "f*", "f=", "e=", "e=(3)", "b=(12)", "b*", "?*", "f2:b1", "=", "*",
-     "e**"],
+     "e**", "[e]2", "[e", "e]1", "[]1", "[e]", "[[e]1]1", "[e]" + "9" * 18, "[e]" + "9" * 30, "[y]1", "[y]0", "[e]-1"],
 )  # fmt: skip
 def test_items_that_do_not_fit_are_errors(items: str) -> None:
     data = with_items({"w": np.ones(3, np.float32)}, items)
