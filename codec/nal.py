@@ -37,6 +37,10 @@ HASHES: tuple[tuple[HashType, int], ...] = (("md5", 16), ("crc", 2), ("checksum"
 """Name and size in bytes of one plane's hash by hash_type."""
 
 
+_EBML = b"\x1a\x45\xdf\xa3"
+_SUFFIX_OF_MUXER = {"vvc": "266", "hevc": "265", "h264": "264"}
+
+
 @dataclass(frozen=True, slots=True)
 class NalUnit:
     """One NAL unit.
@@ -63,13 +67,32 @@ def nal_units(stream: bytes) -> Iterator[NalUnit]:
     """
     start = stream.find(b"\x00\x00\x01")
     if start < 0 or stream[:start].strip(b"\x00"):
-        raise BitstreamError("not a VVC byte stream: no start code at its beginning", offset_bytes=0)
+        raise no_byte_stream(stream, "VVC byte stream", "vvc")
     while start >= 0:
         begin = start + START_CODE_BYTES
         start = stream.find(b"\x00\x00\x01", begin)
         unit = stream[begin : start if start >= 0 else len(stream)].rstrip(b"\x00")
         _check_header(unit, begin)
         yield NalUnit(unit[1] >> 3, begin, unit[2:], (unit[1] & 7) - 1)
+
+
+def no_byte_stream(data: bytes, wanted: str, muxer: str) -> BitstreamError:
+    """The error of data without a start code at its beginning.
+
+    Args:
+        data: What was given.
+        wanted: What must be given, such as "VVC byte stream".
+        muxer: FFmpeg's name of that.
+    """
+    kind = "an MP4 or QuickTime file" if data[4:8] == b"ftyp" else "a Matroska file" if data[:4] == _EBML else None
+    if kind is None:
+        return BitstreamError(f"not a {wanted}: no start code at its beginning", offset_bytes=0)
+    return BitstreamError(f"not a {wanted}, but {kind}: take the stream out of it ({taken_out(muxer)}), and give that")
+
+
+def taken_out(muxer: str = "vvc") -> str:
+    """The command that takes a stream out of a container, by FFmpeg's name of the stream's kind."""
+    return f"ffmpeg -i FILE -c copy -f {muxer} out.{_SUFFIX_OF_MUXER[muxer]}"
 
 
 def _check_header(unit: bytes, offset_bytes: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from vvc_nnr.codec.nal import remove_emulation_prevention
+from vvc_nnr.codec.nal import no_byte_stream, remove_emulation_prevention, taken_out
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 
 VideoStandard: TypeAlias = Literal["vvc", "hevc", "avc"]
@@ -161,7 +161,10 @@ def standard_of(path: Path) -> VideoStandard:
     """
     found = SUFFIXES.get(path.suffix.lower())
     if found is None:
-        raise InputError(f"{path}: suffix {path.suffix!r} of a video stream: must be one of {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"{path}: suffix {path.suffix!r} of a video stream: must be one of {', '.join(SUFFIXES)}; out of an MP4 or "
+            f"Matroska file a stream is taken by {taken_out()} (hevc .265, h264 .264)"
+        )
     return found
 
 
@@ -330,7 +333,7 @@ def _units(stream: bytes, standard: VideoStandard) -> Iterator[_Unit]:
     syntax = _SYNTAX[standard]
     start = stream.find(_START_CODE)
     if start < 0 or stream[:start].strip(b"\x00"):
-        raise BitstreamError("not a video byte stream: no start code at its beginning", offset_bytes=0)
+        raise no_byte_stream(stream, "video byte stream", "h264" if standard == "avc" else standard)
     while start >= 0:
         begin = start + len(_START_CODE)
         start = stream.find(_START_CODE, begin)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vvc_nnr.codec.nal import INTRA_TYPES, nal_units, picture_units, remove_emulation_prevention
-from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.codec.sei import sei_messages, standard_of
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 
 FIRST_SLICE, NEXT_SLICE = b"\xc4\x11\x22", b"\x44\x11\x22"
 CRA, TRAIL, SPS, PPS, HEADER, DELIMITER, PREFIX_SEI, SEI = 9, 0, 15, 16, 19, 20, 23, 24
@@ -218,3 +220,20 @@ def test_any_bytes_give_pictures_in_order_or_one_of_two_errors(stream):
         begins = [p.begin_bytes for p in pictures]
         assert begins == sorted(set(begins))
         assert all(p.begin_bytes < p.offset_bytes for p in pictures)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [(b"\0\0\0\x20ftypisom", "an MP4 or QuickTime file"), (b"\x1a\x45\xdf\xa3\xa3", "a Matroska file")],
+)
+def test_a_container_is_told_with_the_way_to_its_stream(head, kind):
+    with pytest.raises(
+        BitstreamError, match=rf"but {kind}: take the stream out of it \(ffmpeg -i FILE -c copy -f vvc "
+    ):
+        list(nal_units(head + bytes(20)))
+    with pytest.raises(
+        BitstreamError, match=rf"but {kind}: take the stream out of it \(ffmpeg -i FILE -c copy -f hevc "
+    ):
+        sei_messages(head + bytes(20), "hevc")
+    with pytest.raises(InputError, match=r"out of an MP4 or Matroska file a stream is taken by ffmpeg -i FILE"):
+        standard_of(Path("x.mp4"))

@@ -160,6 +160,11 @@ def test_a_coded_onnx_model_with_its_layout_travels(
     assert "for the bundled architectures" in refused("sei", "insert", a, "--network", own, "--precision", "int8", *no)
 
 
+def test_a_video_that_may_hold_a_stream_is_told(refused: Callable[..., str], tmp_path: Path) -> None:
+    said = refused("filter", tmp_path / "x.mp4", "-o", tmp_path / "no.y4m")
+    assert "give --model, or the VVC stream that is in it (ffmpeg -i FILE -c copy -f vvc out.266)" in said
+
+
 def test_a_damaged_network_is_not_handed_out(
     run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
 ) -> None:
