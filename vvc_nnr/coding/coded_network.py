@@ -106,7 +106,7 @@ def _counted(names: Sized, one: str, many: str) -> str:
 
 def float8_line(names: Sequence[str]) -> str:
     """What is said of tensors that are exact whatever an option says, and what to do."""
-    are = _counted(names, "of float8 is exact", "of float8 are exact")
+    are = _counted(names, "of float8 or fewer bits is exact", "of float8 or fewer bits are exact")
     them = "it make it" if len(names) == 1 else "them make them"
     return (
         f"{are}, whatever step, quality or size is given: {listed(names)}; to quantise {them} float16 or float32 first"
