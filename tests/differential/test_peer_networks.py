@@ -81,7 +81,8 @@ def test_any_state_dict_decodes_alike(peer: Peer) -> None:
         data = compress(state, n_threads=1, **options)
         ours, (theirs, _) = decompress(data), peer.decompress(data)
         raw = {tensor.name for tensor in read_stream(data).tensors if tensor.raw is not None}
-        kinds = {tensor.name: tensor for tensor in inspect(data).tensors if tensor.name not in raw}
+        coded = (each for each in inspect(data).tensors if not each.number_format.endswith(" values"))
+        kinds = {tensor.name: tensor for tensor in coded if tensor.name not in raw}
         is_tied = state[first].size > 0
         assert set(theirs) >= set(state) - ({"tied"} if is_tied else set())
         for name, tensor in kinds.items():
