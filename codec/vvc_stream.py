@@ -422,6 +422,7 @@ class _Order:
         self._sequence = -1
         self._previous_poc = 0  # of the last picture of the lowest sublayer that others may refer to
         self._begins_anew = False  # NoOutputBeforeRecoveryFlag of the last random access point
+        self._is_behind_idr = False  # whether that is an IDR picture
         self._recovery_poc: int | None = None
 
     def place(self, unit: PictureUnit, header: _Header, temporal_id: int, max_lsb: int) -> _Place:
@@ -429,12 +430,17 @@ class _Order:
 
         Raises:
             BitstreamError: If the stream, or what follows the end of a sequence, begins with a picture that needs
-                earlier ones.
+                earlier ones; or a RASL picture is where the standard has none (clause 7.4.2.2).
         """
         kind = unit.nal_unit_type
         is_access_point = kind in INTRA_TYPES or kind == GDR
         if unit.is_first and not is_access_point:
             message = "the stream begins with a picture that needs earlier ones: its beginning was cut off"
+            raise BitstreamError(message, field="nal_unit_type", offset_bytes=unit.offset_bytes)
+        if kind == RASL and self._is_behind_idr:
+            message = (
+                "a RASL picture behind an IDR picture, which no stream has: the CRA picture that it leads is missing"
+            )
             raise BitstreamError(message, field="nal_unit_type", offset_bytes=unit.offset_bytes)
         begins = kind in IDR_TYPES or (is_access_point and unit.is_first)
         self._sequence += begins
@@ -443,6 +449,7 @@ class _Order:
             self._previous_poc = poc
         if is_access_point:
             self._begins_anew = begins
+            self._is_behind_idr = kind in IDR_TYPES
             self._recovery_poc = None if header.recovery_poc_cnt is None else poc + header.recovery_poc_cnt
         is_recovering = self._recovery_poc is not None and poc < self._recovery_poc
         is_lost = self._begins_anew and (kind == RASL or is_recovering)

@@ -604,7 +604,7 @@ def _rgb_planes(picture: Any, bit_depth: int) -> tuple[Plane, Plane, Plane]:
     stored = np.dtype(np.uint16).newbyteorder("<" if match[3] == "le" else ">")
     size = picture.height, picture.width
     planes = (_copy_plane(plane, size, stored) for plane in picture.planes)
-    green, blue, red = (plane.astype(np.uint16) >> unused_bits for plane in islice(planes, 3))
+    green, blue, red = (cast(Plane, plane.astype(np.uint16) >> unused_bits) for plane in islice(planes, 3))
     return red, green, blue
 
 

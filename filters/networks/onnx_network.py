@@ -190,8 +190,10 @@ def feeds(inputs: Sequence[GraphInput], values: Sequence[_Values]) -> dict[str, 
     """
     if len(inputs) != len(values):
         raise InputError(f"the ONNX model has {len(inputs)} inputs, the layout gives it {len(values)}")
-    place = planes_place(inputs, values[0].shape[1]) if len(inputs) > 1 else 0
+    place: int = planes_place(inputs, values[0].shape[1]) if len(inputs) > 1 else 0
     found = {inputs[place].name: values[0]}
-    for each, value in zip((*inputs[:place], *inputs[place + 1 :]), values[1:], strict=True):
-        found[each.name] = value.reshape((-1, *(1,) * (len(each.shape) - 1)) if each.shape else ())
+    others: list[GraphInput] = [*inputs[:place], *inputs[place + 1 :]]
+    for number, value in enumerate(values[1:]):
+        n_axes: int = len(others[number].shape)
+        found[others[number].name] = value.reshape((-1, *(1,) * (n_axes - 1)) if n_axes else ())
     return found

@@ -356,6 +356,13 @@ def test_what_follows_an_end_of_sequence_must_be_an_access_point(sps, kind):
         read_vvc_stream(data)
 
 
+@pytest.mark.parametrize("idr", [7, 8])
+def test_a_rasl_picture_behind_an_idr_is_not_dropped_without_a_word(sps, idr):
+    data = sps + pps_unit(PPS_BITS) + slice_of(CRA, 0) + slice_of(idr, 0) + slice_of(TRAIL, 1) + slice_of(RASL, 2)
+    with pytest.raises(BitstreamError, match="a RASL picture behind an IDR picture"):
+        read_vvc_stream(data)
+
+
 # ---------------------------------------------------------------- beginnings, ends and changes
 
 
