@@ -53,7 +53,7 @@ from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.stream_filters import FilterDecisions, FilterSettings, filters_by_picture, parse_filter_message
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.encoder import compress_arrays
-from vvc_nnr.experiments.cli.networks.inspect import inspect_plain
+from vvc_nnr.experiments.cli.networks.inspect import inspect_arrays, inspect_plain
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, ZooRow
 from vvc_nnr.experiments.records.settings import read_last_run
 from vvc_nnr.experiments.records.tsv import RowWriter, read_rows
@@ -105,7 +105,7 @@ from vvc_nnr.filters.zoo import LoadedNetwork, load_network, network_metadata, n
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.onnx import read_onnx
 from vvc_nnr.model.safetensors import float_bytes, read_network, uniform_bytes
-from vvc_nnr.network_file import read_arrays, read_network_file, with_folded_norms, write_arrays
+from vvc_nnr.network_file import kind_of_file, read_arrays, read_network_file, with_folded_norms, write_arrays
 from vvc_nnr.npy import map_npy, parse_npy
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.sequences.catalogue import ctc_class_of, find_ctc_sequence
@@ -190,7 +190,10 @@ def _safetensors_seeds() -> list[bytes]:
 
 def _inspected(path: Path) -> object:
     network = read_arrays(path, max_elements=50_000, n_threads=1)
-    inspect_plain(path, {})
+    if kind_of_file(path) == "safetensors":
+        inspect_plain(path, {})
+    else:
+        inspect_arrays(network, path, {}, CompressOptions(n_threads=1))
     return read_network_file(path), network
 
 
@@ -314,7 +317,12 @@ def _onnx_models() -> list[Any]:
 
 
 def _onnx_seeds() -> list[bytes]:
-    return [model.SerializeToString() for model in _onnx_models()]
+    packed = _onnx_model([helper.make_node("DequantizeLinear", ["i4", "s"], ["y"])], {"s": np.ones((), np.float32)})
+    for kind, n_bytes in (("INT4", 70), ("UINT4", 70), ("FLOAT4E2M1", 70)):
+        if kind in onnx.TensorProto.DataType.keys():  # noqa: SIM118 - it is no map
+            number = onnx.TensorProto.DataType.Value(kind)
+            packed.graph.initializer.add(name=kind.lower(), data_type=number, dims=[10, 14], raw_data=bytes(n_bytes))
+    return [model.SerializeToString() for model in (*_onnx_models(), packed)]
 
 
 def _read_onnx(path: Path) -> object:

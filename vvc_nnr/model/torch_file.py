@@ -222,12 +222,20 @@ def _is_whole(data: bytes) -> bool:
     return True
 
 
+def _has_end(archive: bytes) -> bool:
+    """Whether an archive has the list of its records at its end."""
+    try:
+        return zipfile.is_zipfile(io.BytesIO(archive))
+    except zipfile.BadZipFile:  # one of several disks
+        return False
+
+
 def _no_checkpoint(error: Exception, data: bytes) -> str:
     """What is wrong, in torch's words if they tell."""
     words = str(error)
     if not data.startswith((_ARCHIVE_START, _PICKLE_START)):
         told = f"it begins with {shown(repr(data[:8]))}"
-    elif data.startswith(_ARCHIVE_START) and not zipfile.is_zipfile(io.BytesIO(data)):
+    elif data.startswith(_ARCHIVE_START) and not _has_end(data):
         told = "its archive has no end, so it is cut off or damaged; copy the file again"
     elif isinstance(error, pickle.UnpicklingError) or " " not in words:
         told = f"damaged or cut off ({type(error).__name__}); copy the file again"

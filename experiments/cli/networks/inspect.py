@@ -101,7 +101,7 @@ class Inspect(Command):
         if kind == "safetensors" and self.key is None and not self.strip_prefix:
             return inspect_plain(path, role_of, options)
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
-        return _inspect_arrays(network, path, role_of, options)
+        return inspect_arrays(network, path, role_of, options)
 
 
 def inspect_plain(path: Path, role_of: Mapping[str, str], options: CompressOptions | None = None) -> Outcome:
@@ -137,9 +137,18 @@ def inspect_plain(path: Path, role_of: Mapping[str, str], options: CompressOptio
     return _outcome(path, tensors, roles, expected, notes, data | {"n_bytes": network.n_bytes})
 
 
-def _inspect_arrays(
-    network: NetworkArrays, path: Path, role_of: Mapping[str, str], options: CompressOptions
-) -> Outcome:
+def inspect_arrays(network: NetworkArrays, path: Path, role_of: Mapping[str, str], options: CompressOptions) -> Outcome:
+    """The tensors of a network file of any kind but safetensors, with their roles.
+
+    Args:
+        network: What the file holds.
+        path: The file.
+        role_of: Pattern of names to role.
+        options: For which the SNR of coded tensors is told.
+
+    Raises:
+        InputError: If a role does not exist or fits no name.
+    """
     roles = override_roles(network.roles or named_roles(network.arrays), role_of)
     tensors = [_described(name, array) for name, array in network.arrays.items()]
     data = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import struct
 import sys
 import types
 import zipfile
@@ -178,6 +179,15 @@ def test_models_of_tensorflow_lite_are_told(tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(64))
     with pytest.raises(UnsupportedError, match=r"x\.tflite: is a TensorFlow Lite model, .*tf2onnx"):
         read_arrays(tmp_path / "x.tflite")
+
+
+def test_checkpoints_in_an_archive_of_several_disks_are_damaged(tmp_path: Path) -> None:
+    torch.save(as_torch(STATE), tmp_path / "x.pt")
+    data = (tmp_path / "x.pt").read_bytes().replace(b"data.pkl", b"data.pkx")  # so that torch refuses it first
+    locator = b"PK\x06\x07" + struct.pack("<LQL", 0, 0, 2)
+    (tmp_path / "x.pt").write_bytes(data[:-42] + locator + data[-22:])
+    with pytest.raises(BitstreamError, match=r"x\.pt: no checkpoint of torch"):
+        read_arrays(tmp_path / "x.pt")
 
 
 class Recurrent(torch.nn.Module):
