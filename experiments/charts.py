@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Literal, TypeAlias
@@ -29,6 +29,7 @@ _DECODED_LOOKS: tuple[tuple[Marker, Line], ...] = (
     ("plus", "dashed"),
     ("tripod", "dotted"),
 )
+_MAX_NOT_DRAWN = 4
 GAIN_NOTE = "The gain is read between the points of both curves as BD-PSNR does it (pchip)."
 
 
@@ -137,6 +138,7 @@ class BarChart:
         bars: The bars of each group, from the top.
         digits: Digits after the point of the values.
         signed: Write a plus before positive values.
+        quantity: What the values are, along the axis before their unit.
     """
 
     title: str
@@ -145,6 +147,7 @@ class BarChart:
     bars: tuple[Bars, ...]
     digits: int = 2
     signed: bool = True
+    quantity: str = ""
 
     def text(self, value: float) -> str:
         """A value as it stands in the tables, without its unit."""
@@ -234,7 +237,7 @@ def rd_pair(title: str, anchor: Sequence[Point], curves: Sequence[Series], qps: 
     if anchor:
         finite = sorted(finite_points(anchor))
         gains = [_gain(series, finite) for series in drawn if list(series.points) != finite]
-        axis = Axis("gain over all filters [dB]", with_zero=True, signed=True)
+        axis = Axis("luma PSNR gain over all filters [dB]", with_zero=True, signed=True)
         shown = tuple(each for each in gains if each.points)
         charts.append(PointChart(f"{title}: gain at the same rate", _RATE, axis, shown, note))
     return charts
@@ -242,9 +245,11 @@ def rd_pair(title: str, anchor: Sequence[Point], curves: Sequence[Series], qps: 
 
 def tool_rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> list[PointChart]:
     """Both charts of a tool-by-tool run, means over the sequences."""
-    looks = _tool_looks(results)
+    looks = list(_tool_looks(results))
     curves = [replace(look, points=tuple(results.curve(sequences, variant, "y"))) for variant, look in looks]
-    return rd_pair(title, results.curve(sequences, ANCHOR, "y"), curves, results.qps)
+    charts = rd_pair(title, results.curve(sequences, ANCHOR, "y"), curves, results.qps)
+    left_out = not_drawn_note(results, [variant for variant, _ in looks])
+    return [replace(chart, note=" ".join(filter(None, (chart.note, left_out)))) for chart in charts]
 
 
 def final_variants(results: ToolResults) -> list[Variant]:
@@ -272,8 +277,17 @@ def layer_chart(results: ToolResults, variants: Sequence[Variant]) -> PointChart
         series.append(Series(variant_label(results, variant), points, *look, names=names))
     drawn, note = finite_series(series)
     x = Axis("temporal layer", names=tuple((float(layer), layer_title(layer)) for layer in sorted(layers)))
-    y = Axis("gain over all filters [dB]", with_zero=True, signed=True)
-    return PointChart("Luma gain per temporal layer, mean over QPs", x, y, drawn, note)
+    y = Axis("luma PSNR gain, mean over QPs [dB]", with_zero=True, signed=True)
+    note = " ".join(filter(None, (note, not_drawn_note(results, variants))))
+    return PointChart("Luma gain over all filters per temporal layer", x, y, drawn, note)
+
+
+def not_drawn_note(results: ToolResults, drawn: Collection[Variant]) -> str:
+    """Which networks with which weights, in which way, are not among what is drawn; empty if all are."""
+    left_out = [variant for variant in results.tests if variant.network and variant not in drawn]
+    labels = list(dict.fromkeys(variant_label(results, variant) for variant in left_out))
+    more = f" and {len(labels) - _MAX_NOT_DRAWN} more" if len(labels) > _MAX_NOT_DRAWN else ""
+    return f"Not drawn: {'; '.join(labels[:_MAX_NOT_DRAWN])}{more}." if labels else ""
 
 
 def image_chart(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> PointChart:

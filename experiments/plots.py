@@ -189,7 +189,7 @@ def tool_figures(results: ToolResults) -> dict[str, Figure]:
     if results.configuration.is_inter and (variants := final_variants(results)):
         # Short sequences lack layers.
         of = "up to " if len(results.sequences) > 1 else ""
-        title = f"{_titled('Temporal layers', results)}, mean of {of}{_counted(results.sequences)}"
+        title = f"{_titled('Gain over all filters', results)}, mean of {of}{_counted(results.sequences)}"
         found["gain_per_layer"] = charts_figure(title, [layer_chart(results, variants)])
     return {name + configuration_suffix(results.configuration): figure for name, figure in found.items()}
 
@@ -476,7 +476,7 @@ def _draw_bars(axes: Axes, chart: BarChart) -> dict[str, Mark]:
             axes.add_patch(_bar(value, middle, _colour(number % N_COLOURS + 1), gid))
             _value_text(axes, text, value, middle, gid)
             marks[gid] = Mark(one_line(bars.label), (one_line(f"{group}, {bars.label}: {text} {chart.unit}"),))
-    _set_up(axes, axes.xaxis, Axis(f"[{chart.unit}]", with_zero=True))
+    _set_up(axes, axes.xaxis, Axis(f"{chart.quantity} [{chart.unit}]".strip(), with_zero=True))
     return marks | _name_groups(axes, chart)
 
 

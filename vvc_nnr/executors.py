@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -30,7 +32,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -47,7 +49,7 @@ GRACE_S = 5.0
 DEFAULT_ARRAY = 64
 DEFAULT_MINUTES = 24 * 60
 """submitit has a limit for each job, five minutes where it is told none."""
-_MAX_TASKS = 1000
+MAX_JOBS = 1000
 """Of a SLURM array: the usual limit (MaxArraySize)."""
 _POLL_S = 0.2
 _MAX_VAIN_STARTS = 3
@@ -55,6 +57,12 @@ _NUMBERS = ("array", "time", "mem_gb", "cpus")
 _NAME = re.compile(r"[A-Za-z][\w-]*", re.ASCII)
 _ERROR = re.compile(r"[\w.]+(?:Error|Exception)\b")
 _DASK_TIMEOUT_S = 10
+_SLURM_S = 60
+"""That a program of SLURM may take to answer."""
+_QUEUE_POLL_S = 15.0
+_FORGOTTEN = "Invalid job id"
+"""What squeue says of jobs that ended a while ago."""
+_LEFT_QUEUE = "left the queue without a result; was it killed, cancelled or out of memory?"
 _TIMED_OUT = "Job has timed out"
 """What submitit writes into the log of a job whose time is over."""
 
@@ -328,13 +336,13 @@ def _repeated(events: deque[Any], share_of: Mapping[str, Sequence[Argument]]) ->
 
 
 def on_slurm(
-    function: Callable[[Argument], Result], arguments: Sequence[Argument], settings: SlurmSettings, folder: Path
+    function: Callable[[Argument], Result], shares: Sequence[Sequence[Argument]], settings: SlurmSettings, folder: Path
 ) -> Generator[tuple[Argument, Result | Lost], None, None]:
     """Calls in one array of SLURM jobs (extra `slurm`), which are cancelled if the generator is left early.
 
     Args:
         function: What is called.
-        arguments: What it is called with; more than an array may have share jobs.
+        shares: What it is called with; those of a share go to one job. No more than `MAX_JOBS`.
         settings: How jobs are submitted.
         folder: Where submitit keeps scripts, logs and results, one set for each job; all nodes must see it.
 
@@ -351,8 +359,6 @@ def on_slurm(
             )
     executor = submitit.AutoExecutor(folder=folder, cluster=settings.cluster)
     executor.update_parameters(**_parameters(settings))
-    n_jobs = min(len(arguments), settings.array if settings.cluster == "local" else _MAX_TASKS)
-    shares = [arguments[first::n_jobs] for first in range(n_jobs)]
     is_local = settings.cluster == "local"
     try:
         with _errors_in(folder / "controllers.log") if is_local else contextlib.nullcontext():
@@ -360,15 +366,71 @@ def on_slurm(
     except Exception as error:  # of submitit, which has many kinds: what sbatch says, or no srun
         raise InputError(f"slurm: the jobs cannot be submitted: {_telling_line(error)}") from error
     jobs = dict(zip(submitted, shares, strict=True))
+    queue = None if is_local or _has_accounting() else _Queue()
     try:
         while jobs:
-            done = [job for job in jobs if job.done()]
+            gone = queue.left_by(jobs) if queue else set[Any]()
+            done = [job for job in jobs if job in gone or (_has_result(job) if queue else job.done())]
             for job in done:
-                yield from _shared_out(jobs.pop(job), _result_of(job))
+                lost = job in gone and not _has_result(job)
+                yield from _shared_out(jobs.pop(job), _lost(job, _LEFT_QUEUE) if lost else _result_of(job))
             time.sleep(0 if done else _POLL_S)
     finally:
         for job in jobs:
             job.cancel(check=False)
+
+
+def _has_accounting() -> bool:
+    """Whether SLURM's accounting can tell how jobs ended; if not, that is said once.
+
+    submitit goes on asking it every few seconds where it cannot, and says so in three lines each time.
+    """
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["sacct", "--noheader", "--jobs=1"]
+        if subprocess.run(command, capture_output=True, timeout=_SLURM_S, check=False).returncode == 0:
+            return True
+    _log.warning(
+        "slurm: this cluster keeps no accounting (sacct); which jobs have ended is told by their results and the queue "
+        "(squeue), not why one ended without a result"
+    )
+    return False
+
+
+def _has_result(job: Any) -> bool:
+    """Whether a job left its result. Its folder is touched first, so that a network file system looks anew."""
+    with contextlib.suppress(OSError):
+        job.paths.folder.chmod(job.paths.folder.stat().st_mode)
+    return bool(job.paths.result_pickle.exists())
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The queue of SLURM, where accounting cannot tell which jobs ended.
+
+    Attributes:
+        asked_s: When it was asked.
+        missing: Jobs that were not in it then.
+    """
+
+    asked_s: float = -math.inf
+    missing: set[Any] = field(default_factory=set)
+
+    def left_by(self, jobs: Collection[Any]) -> set[Any]:
+        """Jobs that twice in a row were not there, with time between for their results to be seen."""
+        if time.monotonic() - self.asked_s < _QUEUE_POLL_S:
+            return set()
+        arrays = sorted({job.job_id.partition("_")[0] for job in jobs})
+        command = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(arrays)}"]
+        try:
+            asked = subprocess.run(command, capture_output=True, text=True, timeout=_SLURM_S, check=False)
+        except (OSError, subprocess.SubprocessError):
+            return set()
+        self.asked_s = time.monotonic()
+        if asked.returncode and _FORGOTTEN not in asked.stderr:
+            return set()  # such as of a controller that starts anew
+        here = set(asked.stdout.split())
+        before, self.missing = self.missing, {job for job in jobs if job.job_id not in here}
+        return before & self.missing
 
 
 @contextmanager
@@ -417,9 +479,14 @@ def _result_of(job: Any) -> Any:
     try:
         return job.result()
     except Exception as error:  # of submitit, which has many kinds
-        is_late = _TIMED_OUT in (job.stderr() or "")
-        why = "its time limit was over; give more (time=MINUTES)" if is_late else _telling_line(error)
-        return Lost(f"job {job.job_id}: {why} (logs: {job.paths.folder})")
+        return _lost(job, _telling_line(error))
+
+
+def _lost(job: Any, why: str) -> Lost:
+    """What became of a job without a result: its time was over, or what else is known."""
+    if _TIMED_OUT in (job.stderr() or ""):
+        why = "its time limit was over; give more (time=MINUTES)"
+    return Lost(f"job {job.job_id}: {why} (logs: {job.paths.folder})")
 
 
 def _result(future: Future[Result]) -> Result | Lost:

@@ -7,7 +7,9 @@ file of its own, whole or not at all: a unit that was cut off runs again from it
 from __future__ import annotations
 
 import contextlib
+import heapq
 import logging
+import math
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
@@ -22,6 +24,7 @@ from tqdm import tqdm
 
 from vvc_nnr.errors import MESSAGE_CHARACTERS, InputError, VvcNnrError, shown
 from vvc_nnr.executors import (
+    MAX_JOBS,
     Lost,
     Repeated,
     SlurmSettings,
@@ -38,6 +41,8 @@ WORTH_S = 20.0
 """Of work for each further process: starting one takes some seconds."""
 TASK_S = 1.0
 """Of work for each task of dask, whose scheduler takes some milliseconds for it: short units share one."""
+JOB_S = 30.0
+"""Of work for each job of SLURM, whose start takes 10 to 20 seconds: short units share one."""
 MAX_WORKERS = 256
 _MAX_NAMES = 5
 _WAS_MADE = "was made"
@@ -259,7 +264,9 @@ def _results(
     elif options.dask is not None:
         yield from on_dask(attempt, _tasks(units), options.dask)
     elif options.slurm is not None:
-        yield from on_slurm(attempt, units, SlurmSettings.parse(options.slurm), logs / "slurm")
+        settings = SlurmSettings.parse(options.slurm)
+        n_most = settings.array if settings.cluster == "local" else MAX_JOBS
+        yield from on_slurm(attempt, _jobs(units, n_most), settings, logs / "slurm")
     elif n_workers == 1:
         yield from in_this_process(attempt, units)
     else:
@@ -276,6 +283,24 @@ def _tasks(units: Sequence[UnitT]) -> list[list[UnitT]]:
         tasks[-1].append(unit)
         cost_s += unit.cost_s
     return tasks
+
+
+def _jobs(units: Sequence[UnitT], n_most: int) -> list[list[UnitT]]:
+    """The units by falling cost shared out to jobs, each worth its start; no more than so many.
+
+    Each unit goes where there is least to do so far: long ones have jobs of their own, jobs of short ones are about
+    equally long.
+    """
+    short_s = sum(unit.cost_s for unit in units if unit.cost_s < JOB_S)
+    n_long = sum(unit.cost_s >= JOB_S for unit in units)
+    n_jobs = min(n_most, len(units), n_long + math.ceil(short_s / JOB_S) if JOB_S else len(units))
+    jobs: list[list[UnitT]] = [[] for _ in range(max(1, n_jobs))]
+    waiting = [(0.0, 0, place) for place in range(len(jobs))]
+    for unit in units:
+        cost_s, n_units, place = heapq.heappop(waiting)
+        jobs[place].append(unit)
+        heapq.heappush(waiting, (cost_s + unit.cost_s, n_units + 1, place))
+    return [job for job in jobs if job]
 
 
 def _attempt(

@@ -422,9 +422,13 @@ def tables_outcome(tables: Mapping[str, Table], pictures: str, format: PrintForm
     printed = [table for name, table in tables.items() if not name.startswith(SPREAD)]
     text = _PRINTED[format](printed).rstrip()
     if format == "markdown":
-        text += f"\n\nPictures: {pictures}."
-    if format == "markdown" and len(printed) < len(tables):
-        text += f"\n\nStandard deviations and confidence intervals: {SPREAD}_... in the folder, in reports and --json."
+        has_more = len(printed) < len(tables)
+        more = (
+            f"Standard deviations and 95 % intervals: {SPREAD}_... in the folder, reports and --json. "
+            if has_more
+            else ""
+        )
+        text += f"\n\n{more}Pictures: {pictures}."
     return Outcome(text, {"pictures": pictures, "tables": {name: _table_data(table) for name, table in tables.items()}})
 
 

@@ -20,6 +20,7 @@ from vvc_nnr.experiments.charts import (
     final_variants,
     image_chart,
     layer_chart,
+    not_drawn_note,
     tool_rd_pair,
 )
 from vvc_nnr.experiments.records.rows import Way, ZooRow
@@ -31,6 +32,7 @@ from vvc_nnr.experiments.tables.bd_rate_tables import (
     Savings,
     mean_saving,
     stream_lengths,
+    way_cells,
 )
 from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, ToolResults, Variant, image_means
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES, configuration_suffix
@@ -252,20 +254,25 @@ def _chart_groups(
 
 def _complexity_chart(results: ToolResults, savings: Savings) -> PointChart:
     """BD-rate over operations, a series for each way to run the networks with decoded weights (else as trained)."""
-    series = []
+    series, shown = [], list[Variant]()
     looks: tuple[tuple[Way, Marker], ...] = (("wiener", "circle"), ("decisions", "square"), ("full", "diamond"))
     strongest = {variant.way for variant in final_variants(results)}
     for colour, (way, marker) in enumerate(looks, start=1):
         variants = _shown_weights([v for v in results.tests if v.network and v.way == way])
         values = {v: mean_saving(savings, results.sequences, Comparison(v)) for v in variants}
         costs = {v: results.networks[v.network, v.weights].kmac_per_luma_sample for v in variants}
-        points = sorted((costs[v] or 0.0, value, v.network) for v, value in values.items() if value is not None)
+        titles = {v: ", ".join(map(str, way_cells(results, v)[:2])) for v in variants}
+        points = sorted((costs[v] or 0.0, value, titles[v]) for v, value in values.items() if value is not None)
         places = tuple((cost, value) for cost, value, _ in points)
         names = tuple(name for _, _, name in points)
+        shown += variants
         series.append(Series(_WAY_TITLES[way], places, colour, marker, "none", names, labelled=way in strongest))
-    x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=(1, 100), digits=2)
+    costs_kmac = [cost for each in series for cost, _ in each.points if cost > 0]
+    around = (min(costs_kmac) / 2, 2 * max(costs_kmac)) if costs_kmac else ()
+    x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=around, digits=2)
     y = Axis("BD-rate of luma [%]", with_zero=True, digits=2, signed=True)
-    return PointChart("Luma BD-rate against operations", x, y, tuple(each for each in series if each.points))
+    drawn = tuple(each for each in series if each.points)
+    return PointChart("Luma BD-rate against operations", x, y, drawn, not_drawn_note(results, shown))
 
 
 def _shown_weights(variants: list[Variant]) -> list[Variant]:
@@ -284,7 +291,7 @@ def _network_bits_chart(results: ToolResults, savings: Savings, variants: list[V
         if length != 1
     )
     labels = tuple(f"{v.network}, {results.networks[v.network, v.weights].title}" for v in variants)
-    return BarChart("Luma BD-rate by length of stream", "%", labels, bars)
+    return BarChart("Luma BD-rate by length of stream", "%", labels, bars, quantity="BD-rate Y")
 
 
 def bar_chart(table: Table, title: str) -> BarChart:
@@ -292,7 +299,7 @@ def bar_chart(table: Table, title: str) -> BarChart:
     rows = [row for row in table.rows if row[1] == MEAN]
     columns = [place for place, column in enumerate(table.columns) if column.unit == "%" and column.signed]
     bars = (Bars(table.columns[place].head, tuple(_value(row[place]) for row in rows)) for place in columns)
-    return BarChart(title, "%", tuple(str(row[0]) for row in rows), tuple(bars))
+    return BarChart(title, "%", tuple(str(row[0]) for row in rows), tuple(bars), quantity="BD-rate")
 
 
 _CHARTED = ("filter", "adapted", "adapted, counted", "adapted, in 250 pictures", "as sent", "as sent, in 250 pictures")
@@ -313,7 +320,9 @@ def _adapted_charts(table: Table | None) -> Iterator[ChartGroup]:
     bars = tuple(Bars(kind, tuple(overall.get((*name, kind)) for name in names)) for kind in kinds)
     labels = tuple(f"{network}, decisions {decisions}, updates: {of}" for network, decisions, of in names)
     yield ChartGroup(
-        "Networks adapted to each sequence", (BarChart(table.title, "%", labels, bars),), note=table.notes[0]
+        "Networks adapted to each sequence",
+        (BarChart(table.title, "%", labels, bars, quantity="BD-rate Y"),),
+        note=table.notes[0],
     )
 
 
@@ -387,7 +396,9 @@ def _size_chart(rows: Sequence[ZooRow]) -> BarChart:
     shares = {(row.network, row.coding.label): _share_percent(row) for row in rows}
     networks = tuple(dict.fromkeys(row.network for row in rows))
     bars = tuple(Bars(codec, tuple(shares.get((name, codec)) for name in networks)) for codec in _codecs(rows))
-    return BarChart("Size after coding, of all tensors in their formats", "%", networks, bars, signed=False)
+    return BarChart(
+        "Size after coding, of all tensors in their formats", "%", networks, bars, signed=False, quantity="size"
+    )
 
 
 def _zoo_findings(rows: Sequence[ZooRow]) -> Iterator[Finding]:

@@ -49,6 +49,7 @@ class EndToEndOptions:
 
     Attributes:
         networks: Autoencoders: names of the zoo, files, or FILE.py:NAME, what makes a network of your own.
+            NAME=NETWORK says what the tables call one of your own, as in mine=nets.py:make.
         archs: What makes the modules of files that do not say it: FILE.py:NAME for all, NAME=FILE.py:NAME for one.
         originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.
         compressions: What each network as trained is stored with and decoded from.

@@ -9,6 +9,7 @@ they can be used by themselves.
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -68,6 +69,7 @@ BOTH_MODES: tuple[Compression, ...] = (parse_compression("uniform8"), parse_comp
 MAX_CHANGE = 0.5
 """Of a coded file: how far its weights may be from those of the network that it was coded from, as a share of their
 norm. Trained twice, networks of one shape are about 1.4 apart."""
+_NAME = re.compile(r"[\w][\w.+-]*")
 _REPLACEMENT = PAPER_NETWORKS[0]
 _PLACES: Mapping[str, NetworkPlace] = {"all": "all", "none": "none"}
 
@@ -129,7 +131,7 @@ def given_filters(
     """In-loop filters in the order of their names, each once with all of its weights.
 
     Args:
-        names: Names of the zoo, files, or FILE.py:NAME.
+        names: Names of the zoo, files, or FILE.py:NAME; NAME= before one of the user's own says what rows call it.
         replacements: Those of them (as in `names`, or by the network's name) that take the place of the codec's
             in-loop filters. The others stand where their file says, else after all in-loop filters.
         originals: Names or files of networks as trained, each paired with the coded network of the same name, or
@@ -146,12 +148,14 @@ def given_filters(
     """
 
     def load(name: str) -> LoadedNetwork:
-        layout = _said(layouts, name, for_all=zoo_path(name) is None)
-        return load_network(name, arch=_arch_of(name, archs), layout=layout)
+        layout = _said(layouts, name, for_all=zoo_path(_typed(name).network) is None)
+        return _typed(name).of(load_network(_typed(name).network, arch=_arch_of(name, archs), layout=layout))
 
+    _check_typed(names)
     _check_named("layout", layouts, names, originals)
     _check_named("arch", archs, names, originals)
-    _check_of_use("layout", layouts, [name for name in _files(names, originals) if zoo_path(name) is None])
+    own = [name for name in _files(names, originals) if zoo_path(_typed(name).network) is None]
+    _check_of_use("layout", layouts, own)
     _check_of_use("arch", archs, [name for name in _files(names, originals) if not _says_itself(name)])
     found = _grouped([*map(load, names), *modules], originals, load)
     for network in found:
@@ -191,8 +195,9 @@ def given_autoencoders(
     """
 
     def load(name: str) -> LoadedNetwork:
-        return load_codec(name, arch=_arch_of(name, archs))
+        return _typed(name).of(load_codec(_typed(name).network, arch=_arch_of(name, archs)))
 
+    _check_typed(names)
     _check_named("arch", archs, names, originals)
     _check_of_use("arch", archs, [name for name in _files(names, originals) if not _says_itself(name)])
     found = _grouped([*map(load, names), *modules], originals, load)
@@ -212,13 +217,48 @@ def _codec_of(network: GivenNetwork, stride: int | None) -> PictureCodec:
     return codecs[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """A network as it was typed: what it is, and what rows shall call it if that was said."""
+
+    network: str
+    name: str = ""
+
+    def of(self, loaded: LoadedNetwork) -> LoadedNetwork:
+        """The loaded network under the name that was said."""
+        return replace(loaded, name=self.name) if self.name else loaded
+
+
+def _typed(text: str) -> _Typed:
+    """A network, or NAME=NETWORK; a file whose name has the sign in it is that file."""
+    name, equals, network = text.partition("=")
+    file = text.rpartition(":")[0] if is_factory(text) else text
+    return _Typed(network, name) if equals and not Path(file).exists() else _Typed(text)
+
+
+def _check_typed(names: Sequence[str]) -> None:
+    """Raises InputError for a name that rows cannot have, and for one of a bundled network."""
+    for text in names:
+        typed = _typed(text)
+        if typed.network == text:
+            continue
+        if not _NAME.fullmatch(typed.name) or not typed.network:
+            raise InputError(f"network {text}: must be a network, or NAME=NETWORK, NAME of letters, digits and . _ + -")
+        if bundled := [each for each in (typed.name, typed.network) if zoo_path(each) is not None]:
+            raise InputError(f"network {text}: {bundled[0]} is a bundled network's name; NAME= is for your own")
+
+
 def _own_name(name: str) -> str:
-    """What a network is called: its file without suffix, or the function that makes it."""
-    return name.rpartition(":")[2] if is_factory(name) else Path(name).stem
+    """What a network is called: as was said, else its file without suffix, or the function that makes it."""
+    typed = _typed(name)
+    made_by = typed.network.rpartition(":")[2] if is_factory(typed.network) else Path(typed.network).stem
+    return typed.name or made_by
 
 
 def _names_of(name: str) -> list[str]:
     """What NAME=VALUE may call a network: what was typed, or its own name behind ever fewer of its folders."""
+    if (typed := _typed(name)).name:
+        return [typed.name]
     folders = Path(name).absolute().parent.parts
     return [name, *("/".join([*folders[place:], _own_name(name)]) for place in range(len(folders) + 1))]
 
@@ -247,7 +287,8 @@ def _files(names: Sequence[str], originals: Sequence[str]) -> list[str]:
 
 def _says_itself(name: str) -> bool:
     """Whether a network says what makes its module."""
-    return zoo_path(name) is not None or is_factory(name) or Path(name).suffix.lower() == ONNX_SUFFIX
+    network = _typed(name).network
+    return zoo_path(network) is not None or is_factory(network) or Path(network).suffix.lower() == ONNX_SUFFIX
 
 
 def _arch_of(name: str, archs: Sequence[str]) -> str | None:

@@ -76,6 +76,7 @@ class ToolOptions:
             it. For one of several configurations NAME=FILE, as in ra=cfg/encoder_randomaccess_vtm.cfg.
         encoder_arguments: A further argument for VTM or vvencapp, as in --LMCSEnable=0.
         networks: Names of the zoo, files, or FILE.py:NAME functions. A coded network (.nnc) is run as its file has it.
+            NAME=NETWORK says what the tables call one of your own, as in mine=nets.py:make.
         replacements: Those that take the place of the codec's in-loop filters, by name or as in `networks`; the others
             stand where their file says, else after all in-loop filters.
         originals: Networks as trained that some of the files were coded from, each by the same name or as NAME=FILE.

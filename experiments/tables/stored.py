@@ -71,6 +71,7 @@ from vvc_nnr.experiments.tables.paper_tables import (
     size_table,
     ssim_table,
 )
+from vvc_nnr.experiments.tables.sequence_names import shown_names
 from vvc_nnr.experiments.tables.spread import image_spread_table, sequence_spread_table
 from vvc_nnr.experiments.tables.table import Cell, Column, Table, Tables, with_remarks
 
@@ -188,7 +189,7 @@ class StoredTools(StoredRun[ToolRow]):
         Raises:
             InputError: If two rows about the same thing differ, or rows are of several configurations.
         """
-        return tool_results(self.frame, self.networks)
+        return tool_results(frame_of(_as_shown(self.rows), ToolRow), self.networks)
 
     def savings(self, results: ToolResults) -> Savings:
         """The BD-rates of all sequences, empty where there are too few QPs for any."""
@@ -479,7 +480,9 @@ def tool_tables(
     Raises:
         InputError: If two rows about the same thing differ, or rows are of several configurations.
     """
-    frame = frame_of(rows, ToolRow)
+    frame = frame_of(_as_shown(rows), ToolRow)
+    names = shown_names(row.sequence for row in rows)
+    updates = [replace(row, sequence=names.get(row.sequence, row.sequence)) for row in updates]
     results = tool_results(frame, networks)
     shown = tool_results(frame, networks, [qp for qp in results.qps if qp in PAPER_QPS] or results.qps)
     has_curves = len(results.qps) >= MIN_QPS_FOR_BD_RATE and bool(results.sequences)
@@ -510,6 +513,12 @@ def tool_tables(
     suffix = configuration_suffix(results.configuration)
     own = {name + suffix: titled(table, results.configuration) for name, table in tables.items()}
     return {"table1_size": size_table(all_networks), **own}
+
+
+def _as_shown(rows: Sequence[ToolRow]) -> list[ToolRow]:
+    """The rows with the names that tables call their sequences by."""
+    names = shown_names(row.sequence for row in rows)
+    return [row if names[row.sequence] == row.sequence else replace(row, sequence=names[row.sequence]) for row in rows]
 
 
 def zoo_table(rows: Iterable[ZooRow], absent: Mapping[str, str], *, has_peer: bool) -> Table:

@@ -25,7 +25,7 @@ if __name__ == "__main__":
     print("ready", flush=True)
     local = SlurmSettings(cluster="local", array=2)
     is_slurm = sys.argv[1] == "slurm"
-    results = on_slurm(slow, [1, 2], local, Path(sys.argv[2])) if is_slurm else on_processes(slow, [1, 2], 2)
+    results = on_slurm(slow, [[1], [2]], local, Path(sys.argv[2])) if is_slurm else on_processes(slow, [1, 2], 2)
     try:
         with contextlib.closing(results):
             next(results)

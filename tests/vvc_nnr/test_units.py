@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +17,8 @@ import pytest
 from executors import Spin, local_cluster, spin, spun
 
 from vvc_nnr.errors import InputError
-from vvc_nnr.executors import Lost, SlurmSettings, _parameters, _result_of
-from vvc_nnr.units import ExecutorOptions, Failure, UnitsError, _tasks, log_path, n_at_once, run_units, share_of
+from vvc_nnr.executors import Lost, SlurmSettings, _has_accounting, _parameters, _Queue, _result_of
+from vvc_nnr.units import ExecutorOptions, Failure, UnitsError, _jobs, _tasks, log_path, n_at_once, run_units, share_of
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LONG_S = 60.0
@@ -234,13 +235,60 @@ def test_short_units_share_tasks_of_dask() -> None:
     assert _tasks([]) == []
 
 
+def test_short_units_share_jobs_of_slurm_by_their_cost() -> None:
+    short = [Spin(f"s{number}", 0.3) for number in range(200)]
+    jobs = _jobs([Spin("long", 90.0), Spin("half", 16.0), *short], 1000)
+    assert len(jobs) == 4  # 76 s of short units beside the long one
+    assert [unit.name for unit in jobs[0]] == ["long"]
+    costs_s = [sum(unit.cost_s for unit in job) for job in jobs[1:]]
+    assert max(costs_s) - min(costs_s) <= 0.3 + 1e-9
+    assert sum(map(len, jobs)) == 202
+    assert [len(job) for job in _jobs([Spin(f"l{number}", 60.0) for number in range(6)], 4)] == [2, 2, 1, 1]
+    assert [len(job) for job in _jobs([Spin("free", 0.0), Spin("free too", 0.0)], 9)] == [2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="programs without a suffix")
+def test_a_cluster_without_accounting_is_told_once_and_asked_by_its_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two jobs of an array: the first one leaves the queue, the second one is in it."""
+    programs = {
+        "sacct": 'echo "Slurm accounting storage is disabled" >&2; exit 1',
+        "squeue": "echo 28_1",
+    }
+    for name, lines in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("vvc_nnr.executors._QUEUE_POLL_S", 0.0)
+    assert not _has_accounting()
+    assert caplog.text.count("keeps no accounting") == 1
+    assert capfd.readouterr().err.count("storage is disabled") == 0
+    named = {name: _Hashed(name) for name in ("28_0", "28_1")}
+    queue = _Queue()
+    assert queue.left_by(named.values()) == set()
+    assert queue.left_by(named.values()) == {named["28_0"]}
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact' >&2; exit 1\n")
+    assert queue.left_by(named.values()) == set()
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1\n")
+    queue.left_by(named.values())
+    assert queue.left_by(named.values()) == set(named.values())
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """A job by its number."""
+
+    job_id: str
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="programs without a suffix")
 def test_what_sbatch_refuses_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit")
     (programs := tmp_path / "bin").mkdir()
     said = "sbatch: error: Batch job submission failed: Invalid account"
-    copies = f'for last; do :; done; cp "$last" {tmp_path}/script; echo "{said}" >&2; exit 1'
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    copies = f'for last; do :; done; /bin/cp "$last" {tmp_path}/script; echo "{said}" >&2; exit 1'
+    monkeypatch.setenv("PATH", str(programs))  # without a srun that may be installed here
     for name, lines, words in (
         ("sbatch", copies, "srun is not on the PATH"),
         ("srun", "exit 0", f"the jobs cannot be submitted: {said}"),
@@ -285,10 +333,11 @@ def test_jobs_of_slurm_run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (failure,) = spun(units()[:1], ExecutorOptions(slurm="cluster=local"), tmp_path)
     assert "ModuleNotFoundError: No module named 'executors'" in failure.error
     monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS))
-    failures = spun(units(unit2="fail", unit5="die"), ExecutorOptions(slurm="cluster=local,array=2"), tmp_path)
+    monkeypatch.setattr("vvc_nnr.units.JOB_S", 0.0)  # as if each unit were worth a job
+    failures = spun(units(unit2="fail", unit4="die"), ExecutorOptions(slurm="cluster=local,array=2"), tmp_path)
     lost = [each for each in failures if each != FAILING]
     assert FAILING in failures
-    assert [each.unit for each in lost] == ["unit1", "unit3", "unit5"]  # the job of unit5, which was first in it
+    assert [each.unit for each in lost] == ["unit0", "unit3", "unit4"]  # the job of unit4, which was first in it
     assert all("job " in each.error and "logs: " in each.error for each in lost)
-    assert done(tmp_path) == {"unit0", "unit4"}
+    assert done(tmp_path) == {"unit1", "unit5"}
     assert list((tmp_path / "logs" / "slurm").glob("*_log.err"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError, ShapeError
+from vvc_nnr.experiments.charts import BarChart, PointChart
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, frame_of
 from vvc_nnr.experiments.report.page import table_view
 from vvc_nnr.experiments.report.sections import read_sections, tool_section
@@ -177,3 +178,18 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
         read_sections(tmp_path / "none")
     with pytest.raises(InputError, match="holds no results"):
         read_sections(tmp_path)
+
+
+def test_charts_say_what_is_along_their_axes_and_have_the_range_of_their_points(results: Path) -> None:
+    section = read_sections(results)[0]
+    charts = [chart for group in section.charts for chart in (*group.charts, *group.more)]
+    bars = [chart for chart in charts if isinstance(chart, BarChart)]
+    assert bars
+    assert all(chart.quantity.startswith("BD-rate") for chart in bars)
+    (operations,) = (chart for chart in charts if chart.title == "Luma BD-rate against operations")
+    assert isinstance(operations, PointChart)
+    costs = [x for series in operations.series for x, _ in series.points]
+    low, high = operations.x.includes
+    assert low < min(costs) <= max(costs) < high <= 2 * max(costs)
+    assert all("," in name for series in operations.series for name in series.names)  # with its weights
+    assert operations.note.startswith("Not drawn: ")

@@ -250,3 +250,25 @@ def test_a_network_given_twice_is_named_by_both_files(post: Path, tmp_path: Path
     other.write_bytes(post.read_bytes())
     with pytest.raises(InputError, match=f"{other}: this network is given twice, first as {post}"):
         given_filters([str(post), str(other)])
+
+
+def test_a_network_of_ones_own_is_called_as_the_user_says(two_nets: list[Path], post: Path, tmp_path: Path) -> None:
+    lines = ("net = nn.Conv2d(1, 1, 1, bias=False)", "nn.init.zeros_(net.weight)", "return net")
+    (tmp_path / "nets.py").write_text("\n    ".join(["from torch import nn\ndef make():", *lines, ""]))
+    factory = f"{tmp_path / 'nets.py'}:make"
+    found = given_filters([f"tiny={factory}", f"other={post}"], ["tiny"], layouts=["tiny=planes=y,output=residual"])
+    assert [(each.name, each.place) for each in found] == [("tiny", "none"), ("other", "all")]
+    plain = given_filters([factory], layouts=["make=planes=y,output=residual"])
+    assert plain[0].name == "make"
+    assert plain[0].any_state.sha256 == found[0].any_state.sha256  # the same network
+    odd = tmp_path / "a=b.safetensors"
+    odd.write_bytes(post.read_bytes())
+    assert given_filters([str(odd)])[0].name == "a=b"
+    for text, said in (
+        ("x y=" + factory, "must be a network, or NAME=NETWORK"),
+        ("tiny=", "must be a network, or NAME=NETWORK"),
+        ("tiny=inloop-lop", "inloop-lop is a bundled network's name"),
+        ("inloop-lop=" + factory, "inloop-lop is a bundled network's name"),
+    ):
+        with pytest.raises(InputError, match=said):
+            given_filters([text], layouts=["planes=y,output=residual"])

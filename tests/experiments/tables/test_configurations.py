@@ -66,6 +66,9 @@ def test_gains_per_temporal_layer(inter: list[ToolRow], networks: tuple[NetworkR
     results = stored(inter, networks).results()
     chart = layer_chart(results, final_variants(results))
     (series,) = chart.series
+    assert chart.y.label == "luma PSNR gain, mean over QPs [dB]"
+    assert chart.note == ""  # nothing is left out
+    assert layer_chart(results, []).note == "Not drawn: post, original."
     assert chart.x.names == ((-1.0, "intra"), (0.0, "0"), (3.0, "3"))
     assert [chart.x.text(x) for x, _ in series.points] == [f"temporal layer {name}" for name in ("intra", "0", "3")]
     axes = charts_figure("Temporal layers", [chart]).axes[0]

@@ -9,6 +9,7 @@ import pytest
 
 from vvc_nnr.experiments.records.provenance import Conventions
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
+from vvc_nnr.experiments.tables.sequence_names import shown_names
 from vvc_nnr.experiments.tables.stored import tool_tables
 from vvc_nnr.experiments.tables.table import Cell, Table
 
@@ -315,3 +316,23 @@ def test_pictures_without_chroma_have_luma_only() -> None:
 def test_rows_that_contradict_themselves_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"network|bits|at least|weights"):
         replace(row("pass", 32, "decisions", "file"), **changes)  # type: ignore[arg-type]
+
+
+def test_tables_call_sequences_without_the_format_in_their_files_names() -> None:
+    renamed = {"pass": "cat_208x120_25fps_8bit_420"}
+    rows = [replace(each, sequence=renamed.get(each.sequence, each.sequence)) for each in run()]
+    plain, tables = (tables_of(each, [NETWORK], CONVENTIONS) for each in (run(), rows))
+    assert {r[5] for r in tables["bd_rate_per_sequence"].rows} == {"cactus", "cat"}
+    assert tables["bd_rate"].rows == plain["bd_rate"].rows
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["a_416x240_50", "b_1920x1080_60fps_10bit_420"], ["a", "b"]),
+        (["a_16x16_8bit", "a_32x32_8bit", "b_16x16", "b"], ["a_16x16_8bit", "a_32x32_8bit", "b_16x16", "b"]),
+        (["kodim01", "take_2", "16x16", "a_8bit_x", "a_16x16_blurred"], None),
+    ],
+)
+def test_names_of_sequences(names: list[str], shown: list[str] | None) -> None:
+    assert list(shown_names(names).values()) == (shown or names)
