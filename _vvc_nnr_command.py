@@ -14,6 +14,8 @@ import sys
 from types import FrameType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+# What limits the instruction sets of the kernels, which refuse other values of it when they are loaded.
+INSTRUCTIONS_VARIABLE = "VVC_NNR_INSTRUCTIONS"
 
 
 def main() -> int:
@@ -24,7 +26,13 @@ def main() -> int:
     _open_standard_files()
     if not _stands_somewhere():
         return 2
-    from vvc_nnr.experiments.cli.main import main as run
+    try:
+        from vvc_nnr.experiments.cli.main import main as run
+    except ImportError as error:
+        if INSTRUCTIONS_VARIABLE not in str(error):
+            raise
+        print(f"vvc-nnr: error: {error}", file=sys.stderr)
+        return 2
 
     code = run()
     if code > 128:

@@ -78,7 +78,7 @@ class CompressOptions:
             own spread: that of the tensor which the average weight is in, smaller ones get more. 6 dB are about a bit
             per weight. None: that at which the network takes no more than with one step of 2**-8 for all, at least
             14 dB; what is given may be less. Not with `qp`, `bitdepth`, `qp_by_size`, lossless, or without roles.
-        bits_per_weight: In place of `quality`: the best that takes no more bits per value of all tensors.
+        bits_per_weight: In place of `quality`: the best of no more bits per value of all tensors, equal ones once.
         max_bytes: In place of `quality`: the best in a file that is no larger.
         local_scaling: Weights whose rows (output channels) the next weight takes unlike, whatever the size of the rows
             themselves, are coded with a scale for each row (`vvc_nnr.quantize.row_scales`); with calibration those of

@@ -140,8 +140,9 @@ def test_help_imports_no_command() -> None:
 
 def test_commands_run_from_python(y4m: Path, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a dataclass of its options; nothing is parsed."""
-    from vvc_nnr.experiments.cli import codec, compress, filter, inspect, report, train
+    from vvc_nnr.experiments.cli import codec, filter, report, train
     from vvc_nnr.experiments.cli import pictures as fetch
+    from vvc_nnr.experiments.cli.networks import compress, inspect
 
     rep, stream = networks / "rep.safetensors", tmp_path / "a.266"
     made = compress.Compress(input=str(rep), output=tmp_path / "a.nnc").run()

@@ -354,7 +354,7 @@ def test_a_network_that_is_no_filter_of_this_package(refused: Callable[..., str]
     (tmp_path / "plain.nnc").write_bytes(compress({"a": np.ones((2, 2), np.float32)}))
     said = refused("sei", "insert", folder / "a.266", "--network", tmp_path / "plain.nnc", "-o", tmp_path / "no.266")
     assert "plain.nnc: architecture '' in its metadata; this package has inloop-filter," in said
-    assert said.endswith("; must be a network of this package\n")
+    assert "; must be a network of this package" in said
     assert "--arch" in refused("filter", folder / "a.266", "--model", tmp_path / "plain.nnc", "-o", tmp_path / "no.y4m")
 
 

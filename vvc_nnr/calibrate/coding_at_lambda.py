@@ -133,14 +133,12 @@ def prepare(
         for layer in find_layers(original, calibration.run, calibration.fitted[0].inputs)
         if layer.weight_name not in options.qp_per_tensor and _may_lose(layer.weight_name, arrays)
     ]
-    ties = with_copies(arrays, find_ties(arrays), options.qp_per_tensor)
-    copies = copies_of(ties)
-    apart = _plain_copies(original, layers, copies)
-    layers = [layer for layer in layers if layer.weight_name not in apart]
     if not layers:
         raise InputError(
             "calibration: the network has no fully connected, convolutional, recurrent or attention layer to calibrate"
         )
+    ties = _ties(original, layers, arrays, options)
+    copies = copies_of(ties)
     samples = [sample.inputs for sample in calibration.fitted]
     generator = torch.Generator().manual_seed(seed)
     gradients = output_moments(original, layers, samples, weights, calibration.run, generator)
@@ -166,16 +164,17 @@ def _may_lose(name: str, arrays: NamedArrays) -> bool:
     return name not in arrays or may_lose(number_format_of(name, arrays[name]))
 
 
-def _plain_copies(
-    model: nn.Module, layers: Sequence[MatrixLayer], copies: Mapping[str, tuple[str, ...]]
-) -> frozenset[str]:
-    """Weights that are not calibrated, as those that layers share are not: copies that no layer of their kind has."""
+def _ties(
+    model: nn.Module, layers: Sequence[MatrixLayer], arrays: NamedArrays, options: CompressOptions
+) -> tuple[Tie, ...]:
+    """Ties and copies; a weight of which a layer of another kind, or none, has a copy is coded apart from it."""
+    ties = find_ties(arrays)
     is_transposed = {layer.weight_name: isinstance(layer.module(model), TransposedModule) for layer in layers}
-    found: set[str] = set()
-    for name, others in copies.items():
+    apart = {*options.qp_per_tensor}
+    for name, others in copies_of(with_copies(arrays, ties, apart)).items():
         if len({is_transposed.get(each) for each in (name, *others)}) > 1:
-            found.update((name, *others))
-    return frozenset(found)
+            apart |= {name, *others}
+    return with_copies(arrays, ties, apart)
 
 
 def _with_copies(

@@ -298,6 +298,8 @@ def _float_role(prefix: str, own: str, array: Array | FloatBits, beside: Mapping
         return TensorRole(Role.CONSTANT, "name")
     if not shape:
         return TensorRole(Role.CONSTANT, "scalar")
+    if _is_keras_gru_bias(own, shape, beside):
+        return TensorRole(Role.BIAS, "tensors beside it")
     if not _is_vector(shape) or (len(shape) > 1 and own.startswith("weight")):
         return TensorRole(Role.WEIGHT, "shape")
     return _vector_role(prefix, own, beside)
@@ -321,6 +323,12 @@ def _numbered_statistic(prefix: str, own: str, beside: Mapping[str, tuple[int, .
     else:
         return None
     return {0: Role.MEAN, 1: Role.VARIANCE}.get(place)
+
+
+def _is_keras_gru_bias(own: str, shape: tuple[int, ...], beside: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether it is the bias of a GRU of Keras, (2, 3 n): of the input in one row, of the state in the other."""
+    recurrent = beside.get({"bias": "recurrent_kernel", "2": "1"}.get(own, ""), ())
+    return len(recurrent) == 2 and recurrent[1] == 3 * recurrent[0] and shape == (2, recurrent[1])
 
 
 def _vector_role(prefix: str, own: str, beside: Mapping[str, tuple[int, ...]]) -> TensorRole:

@@ -54,9 +54,9 @@ print(found.hexdigest())
 """
 
 
-def run(instructions: str) -> subprocess.CompletedProcess[str]:
+def run(instructions: str, script: str = SCRIPT) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "VVC_NNR_INSTRUCTIONS": instructions}
-    return subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment)
 
 
 @cache
@@ -74,4 +74,7 @@ def test_all_instruction_sets_compute_the_same(instructions: str) -> None:
 def test_unknown_instruction_sets_are_refused() -> None:
     done = run("sse9")
     assert done.returncode == 1
-    assert 'VVC_NNR_INSTRUCTIONS is "sse9"; must be gathers, avx2, portable or empty' in done.stderr
+    told = 'VVC_NNR_INSTRUCTIONS is "sse9"; must be gathers, avx2, portable or empty'
+    assert told in done.stderr
+    command = run("sse9", "import sys, _vvc_nnr_command; sys.exit(_vvc_nnr_command.main())")
+    assert (command.returncode, command.stdout, command.stderr) == (2, "", f"vvc-nnr: error: {told}\n")

@@ -120,6 +120,10 @@ def test_names_that_only_look_like_statistics() -> None:
     assert roles_of({"pixel/mean:0": floats(3), "pixel/std:0": floats(3)}) == dict.fromkeys(
         ("pixel/mean:0", "pixel/std:0"), Role.CONSTANT
     )
+    for names in (("kernel", "recurrent_kernel", "bias"), ("0", "1", "2")):  # of Keras 3 the numbered ones
+        shapes = ((5, 24), (8, 24), (2, 24))
+        gru = {f"gru/cell/vars/{name}": floats(*shape) for name, shape in zip(names, shapes, strict=True)}
+        assert [*roles_of(gru).values()] == [Role.WEIGHT, Role.WEIGHT, Role.BIAS]
     assert roles_of({"g/beta": floats(8), "g/gamma": floats(8, 8)}) == {"g/beta": Role.GDN, "g/gamma": Role.GDN}
     assert roles_of({"bn0_beta": floats(8), "bn0_gamma": floats(8), "bn0_moving_var": floats(8)}) == {
         "bn0_beta": Role.NORM_SHIFT,
