@@ -100,6 +100,17 @@ def test_ties_survive_calibration() -> None:
     vvc_nnr.load_into(network, data)
 
 
+def test_weights_that_no_layer_or_another_kind_has_a_copy_of_are_calibrated() -> None:
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(1, 32, 4, stride=4, bias=False), nn.ConvTranspose2d(32, 1, 4, stride=4, bias=False)
+    last.weight.data.copy_(first.weight.data)
+    network = nn.Sequential(first, nn.Conv2d(32, 32, 1), last).eval()
+    network.register_buffer("average", network[1].weight.detach().clone())
+    found = vvc_nnr.decompress(vvc_nnr.compress(network, calibration=pictures(1, 1, 24, 24), max_loss_db=0.5))
+    for name, value in network.state_dict().items():
+        assert (found[name] - value.numpy()).std() < 0.3 * value.numpy().std()
+
+
 class Failing(nn.Module):
     """Raises on the first pass, or on a later one."""
 

@@ -535,6 +535,13 @@ def test_what_values_differ_by_is_kept_beside_what_they_share(options: dict[str,
     assert not coded.weak_db
 
 
+def test_a_variance_keeps_its_size_whatever_its_values_differ_by(caplog: pytest.LogCaptureFixture) -> None:
+    nearly_one = np.float32(0.99) + np.linspace(0, 2e-6, 64, dtype=np.float32)
+    decoded = decompress(compress({"bn.running_var": nearly_one, "bn.weight": nearly_one}, qp=-32))
+    assert np.allclose(decoded["bn.running_var"], nearly_one, rtol=2.0**-8, atol=0)
+    assert not caplog.records
+
+
 def test_differences_that_a_qp_erases_are_named_whatever_is_shared() -> None:
     coded = code_network(OFFSETS, CompressOptions(qp=-2, nonweight_qp=-2))
     decoded = decompress(coded.data)
