@@ -48,6 +48,8 @@ from vvc_nnr.sequences.images import rgb_planes_to_frame
 _PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
 _PLANAR_RGB = re.compile(r"gbra?p([0-9]+)(msb)?(le|be)")
 """Planes G, B, R (and alpha); with "msb" samples lie in the upper bits."""
+_OWN_ALPHA = re.compile(r"(?:gbrap|yuva4\d\dp|(rgba|bgra|argb|abgr|ya))(?:\d\d?(le|be)|8)?")
+"""Alpha is the fourth plane, or one of the samples side by side."""
 _BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
 _ENDIAN = "le" if sys.byteorder == "little" else "be"
 _MOST_TIMED_PICTURES = 10_000
@@ -634,11 +636,18 @@ def _check_opaque(picture: Any, where: Path | str) -> None:
     alphas = [component for component in picture.format.components if component.is_alpha]
     if not alphas and not picture.format.has_palette:
         return
-    deep = bool(alphas) and alphas[0].bits > 8
-    planar = picture.reformat(format=f"yuva444p16{_ENDIAN}" if deep else "yuva444p")
-    dtype = np.dtype(np.uint16 if deep else np.uint8)
-    alpha = _copy_plane(planar.planes[3], (planar.height, planar.width), dtype)
-    opaque = (1 << alphas[0].bits) - 1 << (16 - alphas[0].bits) if deep else 255
+    n_bits = alphas[0].bits if alphas else 8
+    own = _OWN_ALPHA.fullmatch(picture.format.name)
+    if own:  # as it is stored: FFmpeg's converter rounds it, and at some widths leaves samples behind
+        beside, opaque = own[1] or "a", (1 << n_bits) - 1
+        dtype = np.dtype(np.uint16 if n_bits > 8 else np.uint8).newbyteorder(">" if own[2] == "be" else "<")
+        size = picture.height, picture.width * len(beside)
+        alpha = _copy_plane(picture.planes[0 if own[1] else 3], size, dtype)[:, beside.index("a") :: len(beside)]
+    else:
+        deep = n_bits > 8
+        converted = picture.reformat(format=f"yuva444p16{_ENDIAN}" if deep else "yuva444p").planes[3]
+        dtype, opaque = np.dtype(np.uint16 if deep else np.uint8), (1 << n_bits) - 1 << 16 - n_bits if deep else 255
+        alpha = _copy_plane(converted, (picture.height, picture.width), dtype)
     if int(alpha.min()) < opaque:
         raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
 

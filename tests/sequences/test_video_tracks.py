@@ -339,6 +339,25 @@ def test_an_alpha_channel_must_be_opaque(tmp_path, ffmpeg):
             probe_video(path)
 
 
+@pytest.mark.parametrize(
+    ("pixel_format", "bits"), [("gbrap", 8), ("gbrap12le", 12), ("gbrap16le", 16), ("yuva444p10le", 10)]
+)
+def test_alpha_is_looked_at_as_it_is_stored(tmp_path, ffmpeg, pixel_format, bits):
+    """FFmpeg's converter rounds alpha, and leaves samples of 98 columns behind."""
+    planes = np.random.default_rng(0).integers(0, 1 << bits, (4, 66, 98)).astype(np.uint16 if bits > 8 else np.uint8)
+    raw, path = tmp_path / "x.raw", tmp_path / "x.mkv"
+    for lowest in ((1 << bits) - 1, (1 << bits) - 2):
+        planes[3] = (1 << bits) - 1
+        planes[3, 40, 97] = lowest
+        raw.write_bytes(planes.tobytes())
+        ffmpeg("-f", "rawvideo", "-pix_fmt", pixel_format, "-s", "98x66", "-i", raw, "-c:v", "ffv1", path)
+        if lowest == (1 << bits) - 1:
+            assert all(len(list(read_video(path))) == 1 for _ in range(5))
+        else:
+            with pytest.raises(UnsupportedError, match="transparent samples"):
+                probe_video(path)
+
+
 def test_an_alpha_layer_is_refused(tmp_path, ffmpeg):
     ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", "yuva420p", "-c:v", "libvpx-vp9", tmp_path / "x.webm")
     with pytest.raises(UnsupportedError, match="alpha layer"):
