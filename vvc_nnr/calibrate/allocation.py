@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -223,6 +223,8 @@ class CalibratedNetwork:
         codec: Rate and distortion of a codec; its `loss_db` is then the largest of all operating points.
         method: "plain" where a file without calibration was no larger and lost no more.
         calibrated: The best file that was made by pictures, where `method` is "plain"; None where this is it.
+        weak_db: Of a file without calibration the SNR of tensors that keep little (`CodedNetwork.weak_db`), but not
+            of those that pictures were to decide about.
     """
 
     data: bytes
@@ -236,6 +238,7 @@ class CalibratedNetwork:
     method: Method = "calibrated"
     calibrated: CalibratedNetwork | None = None
     codec: RateDistortionLoss | None = None
+    weak_db: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cost(self) -> float:

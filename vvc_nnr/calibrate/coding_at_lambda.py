@@ -318,7 +318,10 @@ class CalibratedCoder:
             for t in found
         )
         assert coded.quality_db is not None
-        return PlainCandidate(self._made(coded.data, loss, tensors, 0.0, "plain"), coded.quality_db)
+        measured = {layer.weight_name for layer in self.layers}
+        weak_db = {name: found_db for name, found_db in coded.weak_db.items() if name not in measured}
+        made = replace(self._made(coded.data, loss, tensors, 0.0, "plain"), weak_db=weak_db)
+        return PlainCandidate(made, coded.quality_db)
 
     def _made(
         self, data: bytes, loss: Loss, tensors: tuple[TensorAllocation, ...], lambda_rd: float, method: Method

@@ -22,7 +22,7 @@ from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.calibrate.calibration import own_gradients
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.calibrate.samples import Calibration
-from vvc_nnr.coding.coded_network import scaled_line
+from vvc_nnr.coding.coded_network import scaled_line, weak_names
 from vvc_nnr.coding.encoder import check_metadata
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.options import CompressOptions
@@ -211,6 +211,8 @@ def compress_calibrated(
         best = replace(best, calibrated=calibrated)
         told = "calibration: the file without calibration is taken, %s; the calibrated one: %s"
         _log.warning(told, _in_words(best), _in_words(calibrated))
+    if best.weak_db:
+        _log.warning("%s, and the pictures tell nothing of what that does", weak_names(best.weak_db))
     best = replace(best, n_candidates=found.n_candidates)
     if options is not None and options.local_scaling:
         _log.warning("%s", scaled_line(best.scaled))

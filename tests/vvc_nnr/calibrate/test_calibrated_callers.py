@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import vvc_nnr
+from vvc_nnr.calibrate.compress_calibrated import prepare_calibrated
 from vvc_nnr.errors import InputError, VvcNnrError
 
 
@@ -109,6 +110,16 @@ def test_weights_that_no_layer_or_another_kind_has_a_copy_of_are_calibrated() ->
     found = vvc_nnr.decompress(vvc_nnr.compress(network, calibration=pictures(1, 1, 24, 24), max_loss_db=0.5))
     for name, value in network.state_dict().items():
         assert (found[name] - value.numpy()).std() < 0.3 * value.numpy().std()
+
+
+def test_what_pictures_tell_nothing_of_is_named_in_a_file_without_calibration() -> None:
+    torch.manual_seed(0)
+    network = chain().eval()
+    network.register_parameter("average", nn.Parameter(torch.randn(32, 32, 3, 3)))
+    coder = prepare_calibrated(network, pictures(1, 1, 24, 24))
+    weak_db = coder.compress_plainly(quality=3.0).network.weak_db
+    assert [*weak_db] == ["average"]
+    assert weak_db["average"] < 10
 
 
 class Failing(nn.Module):
