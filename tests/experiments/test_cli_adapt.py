@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,14 @@ def adapted(capsys: pytest.CaptureFixture[str], folder: Path, *words: str | Path
     assert main([str(word) for word in ("adapt", *words, *options)]) == 0
     found: dict = json.loads(capsys.readouterr().out)
     return found
+
+
+def encode_at_37(frames: Sequence[Frame], folder: Path) -> None:
+    """Writes pictures as in.y4m and their stream as a.266."""
+    with Y4mWriter(folder / "in.y4m", frames[0].format(30)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert main(["encode", str(folder / "in.y4m"), "--qp", "37", "-o", str(folder / "a.266")]) == 0
 
 
 @pytest.mark.parametrize("base", ["hash", "stream"])
@@ -357,10 +365,7 @@ def test_a_base_is_of_a_stream_and_coded(folder, tmp_path, capsys):
 
 def test_pictures_without_chroma_are_adapted_to(tmp_path, capsys, real_pictures):
     frames = real_pictures(2, 64, 48, chroma_format="400")
-    with Y4mWriter(tmp_path / "in.y4m", frames[0].format(30)) as writer:
-        for frame in frames:
-            writer.write(frame)
-    assert main(["encode", str(tmp_path / "in.y4m"), "--qp", "37", "-o", str(tmp_path / "a.266")]) == 0
+    encode_at_37(frames, tmp_path)
     found = adapted(capsys, tmp_path, tmp_path / "a.266", "-o", tmp_path / "b.266", "--pictures", "100000")
     (stream,) = found["streams"]
     assert len(stream["psnr_db"]["update"]) == 1
@@ -370,10 +375,7 @@ def test_pictures_without_chroma_are_adapted_to(tmp_path, capsys, real_pictures)
 def test_of_odd_sides_what_a_viewer_gets_is_measured(tmp_path, capsys, real_pictures):
     """They are coded as even ones; a decoder filters those, and what they were padded with is cut off behind it."""
     frames = real_pictures(3, 63, 47)
-    with Y4mWriter(tmp_path / "in.y4m", frames[0].format(30)) as writer:
-        for frame in frames:
-            writer.write(frame)
-    assert main(["encode", str(tmp_path / "in.y4m"), "--qp", "37", "-o", str(tmp_path / "a.266")]) == 0
+    encode_at_37(frames, tmp_path)
     found = adapted(capsys, tmp_path, tmp_path / "a.266", "-o", tmp_path / "b.266", "--pictures", "1000000")
     (stream,) = found["streams"]
     assert (found["shown_size"], stream["sent"]) == ([63, 47], "update")
@@ -396,10 +398,7 @@ def test_of_odd_sides_what_a_viewer_gets_is_measured(tmp_path, capsys, real_pict
 def test_pictures_too_small_for_ssim_are_adapted_to_and_scored(tmp_path, capsys, real_pictures):
     """Their PSNR can be measured, and the SSIM of luma; that of chroma of 8x8 cannot, which is said."""
     frames = real_pictures(2, 16, 16)
-    with Y4mWriter(tmp_path / "in.y4m", frames[0].format(30)) as writer:
-        for frame in frames:
-            writer.write(frame)
-    assert main(["encode", str(tmp_path / "in.y4m"), "--qp", "37", "-o", str(tmp_path / "a.266")]) == 0
+    encode_at_37(frames, tmp_path)
     found = adapted(capsys, tmp_path, tmp_path / "a.266", "-o", tmp_path / "b.266", "--pictures", "1000000")
     (stream,) = found["streams"]
     assert stream["psnr_db"]["update"][0] > stream["psnr_db"]["nothing"][0]

@@ -168,13 +168,14 @@ def _ties(
     model: nn.Module, layers: Sequence[MatrixLayer], arrays: NamedArrays, options: CompressOptions
 ) -> tuple[Tie, ...]:
     """Ties and copies; a weight of which a layer of another kind, or none, has a copy is coded apart from it."""
-    ties = find_ties(arrays)
+    ties = with_copies(arrays, find_ties(arrays), options.qp_per_tensor)
     is_transposed = {layer.weight_name: isinstance(layer.module(model), TransposedModule) for layer in layers}
-    apart = {*options.qp_per_tensor}
-    for name, others in copies_of(with_copies(arrays, ties, apart)).items():
-        if len({is_transposed.get(each) for each in (name, *others)}) > 1:
-            apart |= {name, *others}
-    return with_copies(arrays, ties, apart)
+    apart = {
+        name
+        for name, others in copies_of(ties).items()
+        if len({is_transposed.get(each) for each in (name, *others)}) > 1
+    }
+    return tuple(tie for tie in ties if not (tie.is_copy and tie.source in apart))
 
 
 def _with_copies(

@@ -165,7 +165,7 @@ def encode_tensor(job: TensorJob, options: CompressOptions) -> EncodedTensor:
     if quantiser is None:
         return replace(_encode_bit_exact(job, options), by_outliers=ordinary(values) is not values)
     unit, weak_db, joins_levels = encode_floats(job, values, quantiser, options)
-    if quantiser.by_role and job.rule is not None and job.rule.of_smallest:
+    if quantiser.by_role and job.rule is not None and job.rule.of_smallest > 0 == job.rule.of_largest:
         weak_db = None  # each value keeps its size, whatever they differ by
     lossy = EncodedTensor((unit,) if unit else (), job.number_format, weak_db, joins_levels=joins_levels)
     return _exact_if_shorter(job, values, lossy, quantiser, options) if _may_be_exact(job, options) else lossy

@@ -542,6 +542,13 @@ def test_a_variance_keeps_its_size_whatever_its_values_differ_by(caplog: pytest.
     assert not caplog.records
 
 
+def test_ordinary_values_that_the_largest_of_a_normalisation_erase_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    gamma = np.abs(normal((128, 128), 1e-6))
+    gamma[0] = np.abs(normal((128,), 1.0))
+    compress({"gdn.beta": np.ones(128, np.float32), "gdn.gamma": gamma}, qp=-32)
+    assert "gdn.gamma" in caplog.text
+
+
 def test_differences_that_a_qp_erases_are_named_whatever_is_shared() -> None:
     coded = code_network(OFFSETS, CompressOptions(qp=-2, nonweight_qp=-2))
     decoded = decompress(coded.data)
