@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from vvc_nnr.bitstream.number_formats import FloatBits, NamedArrays
 from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.compress import compress
-from vvc_nnr.model.onnx import every_tensor, put_together, read_onnx
+from vvc_nnr.model.onnx import put_together, read_onnx
+from vvc_nnr.model.onnx_proto import every_tensor
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.roles.by_module import module_roles

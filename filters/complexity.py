@@ -14,7 +14,7 @@ from vvc_nnr.filters.networks.foreign import declared_layout, own_copy
 from vvc_nnr.filters.networks.layout import RUNS, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds
 from vvc_nnr.filters.zoo import n_parameters
-from vvc_nnr.model.onnx import import_onnx
+from vvc_nnr.model.onnx_proto import import_onnx
 
 _SIDE = 64
 """Samples per row and column of the planes that are counted."""

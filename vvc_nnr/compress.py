@@ -21,7 +21,9 @@ from vvc_nnr.coding.update import BaseState
 from vvc_nnr.coding.update import apply_update as applied
 from vvc_nnr.errors import InputError, UnsupportedError, shown, shown_name
 from vvc_nnr.files import naming, read_bytes, write_file
-from vvc_nnr.model.onnx import is_model_proto, put_together, with_metadata
+from vvc_nnr.model.onnx import put_together
+from vvc_nnr.model.onnx_graph import with_metadata
+from vvc_nnr.model.onnx_proto import is_model_proto
 from vvc_nnr.model.torch import is_module, load_arrays, named_arrays
 from vvc_nnr.network_file import (
     NNC_SUFFIX,

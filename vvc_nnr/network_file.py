@@ -112,7 +112,7 @@ def all_tensors(network: NetworkArrays) -> NetworkArrays:
     """A network whose small constants are tensors too, behind the others, and no longer in its graph."""
     if network.graph is None:
         return network
-    from vvc_nnr.model.onnx import without_constants
+    from vvc_nnr.model.onnx_graph import without_constants
 
     graph, arrays = without_constants(network.graph, network.arrays)
     return replace(network, graph=graph, arrays=arrays)
@@ -157,7 +157,7 @@ def states_of_update(base: NetworkArrays, new: NetworkArrays) -> tuple[NetworkAr
     """
     whole, wanted = all_tensors(base), all_tensors(new)
     if whole.graph is not None and wanted.graph is not None:
-        from vvc_nnr.model.onnx import difference_of_graphs
+        from vvc_nnr.model.onnx_graph import difference_of_graphs
 
         difference = difference_of_graphs(whole.graph, wanted.graph)
         if difference:
@@ -298,7 +298,8 @@ def _plain_network(path: Path | str, data: bytes, kind: FileKind, key: str | Non
         checkpoint = parse_checkpoint(data, key)
         return NetworkArrays(checkpoint.arrays, {}, checkpoint.n_bytes, left_out=checkpoint.left_out)
     if kind == "onnx":
-        from vvc_nnr.model.onnx import graph_metadata, parse_onnx
+        from vvc_nnr.model.onnx import parse_onnx
+        from vvc_nnr.model.onnx_graph import graph_metadata
 
         model = parse_onnx(path, data)
         return NetworkArrays(model.arrays, graph_metadata(model.graph), model.n_bytes, model.graph, model.roles)
@@ -396,7 +397,7 @@ def decoded_arrays(data: Buffer, max_elements: int | None, n_threads: int) -> Ne
     network = NetworkArrays(_in_formats(arrays, stream.formats), metadata, len(data), stream.graph)
     if network.graph is None:
         return network
-    from vvc_nnr.model.onnx import graph_metadata, graph_roles
+    from vvc_nnr.model.onnx_graph import graph_metadata, graph_roles
 
     roles = graph_roles(network.graph, network.arrays)
     return replace(network, roles=roles, metadata=graph_metadata(network.graph) | metadata)
@@ -427,7 +428,9 @@ def onnx_network(model: Any) -> NetworkArrays:
         BitstreamError: If a constant is damaged.
         UnsupportedError: If two constants of a graph have one name, or those that stay in the graph are beyond 2 GiB.
     """
-    from vvc_nnr.model.onnx import check_all_is_there, graph_metadata, take_apart
+    from vvc_nnr.model.onnx import take_apart
+    from vvc_nnr.model.onnx_graph import graph_metadata
+    from vvc_nnr.model.onnx_proto import check_all_is_there
 
     check_all_is_there(model)
     copy = type(model)()
@@ -453,7 +456,8 @@ def write_arrays(path: Path | str, network: NetworkArrays) -> int:
 
         return write_checkpoint(path, network.arrays)
     if suffix == ONNX_SUFFIX:
-        from vvc_nnr.model.onnx import with_metadata, write_onnx
+        from vvc_nnr.model.onnx import write_onnx
+        from vvc_nnr.model.onnx_graph import with_metadata
 
         if network.graph is None:
             raise InputError(f"{path}: the network has no graph, only tensors: write .safetensors or .pt")
@@ -549,7 +553,7 @@ def _without_graph(path: Path | str, network: NetworkArrays) -> NetworkArrays:
     """
     if network.graph is None:
         return network
-    from vvc_nnr.model.onnx import graph_constants
+    from vvc_nnr.model.onnx_graph import graph_constants
 
     with naming(path):
         kept = graph_constants(network.graph, network.arrays)
@@ -562,7 +566,7 @@ def lost_with_graph(graph: bytes) -> str:
     Args:
         graph: The model without the tensors that left it, serialised.
     """
-    from vvc_nnr.model.onnx import text_constants
+    from vvc_nnr.model.onnx_graph import text_constants
 
     names = text_constants(graph)
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""

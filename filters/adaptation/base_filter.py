@@ -30,7 +30,7 @@ from vvc_nnr.filters.networks.in_loop import InLoopNetwork
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, Layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.zoo import filter_of_arrays, load_filter, with_arrays
-from vvc_nnr.model.onnx import import_onnx
+from vvc_nnr.model.onnx_proto import import_onnx
 from vvc_nnr.network_file import NetworkArrays, all_tensors, decoded_arrays, is_nnc, kind_of_file
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS, thread_count
 from vvc_nnr.sequences.frame import ChromaFormat

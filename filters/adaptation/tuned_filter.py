@@ -25,7 +25,7 @@ from vvc_nnr.filters.networks.layout import RUNS, Layout
 from vvc_nnr.filters.networks.onnx_gradients import differentiable
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
 from vvc_nnr.filters.networks.planes import pack
-from vvc_nnr.model.onnx import graph_roles
+from vvc_nnr.model.onnx_graph import graph_roles
 from vvc_nnr.roles.by_module import module_roles
 from vvc_nnr.roles.roles import Role
 from vvc_nnr.sequences.frame import Frame

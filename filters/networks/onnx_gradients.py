@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from vvc_nnr.errors import UnsupportedError, shown
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork, feeds
-from vvc_nnr.model.onnx import import_onnx
+from vvc_nnr.model.onnx_proto import import_onnx
 
 TOLERANCE = 1e-3
 """How far from ONNX Runtime's an output may be, as a share of the largest one."""

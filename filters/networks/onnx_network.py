@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.errors import InputError, UnsupportedError
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.model.onnx import import_onnx, put_together
+from vvc_nnr.model.onnx import put_together
+from vvc_nnr.model.onnx_proto import import_onnx
 
 _ERRORS_ONLY = 3
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu", "LSTM", "GRU", "RNN")

@@ -30,7 +30,7 @@ from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.networks.layout import parse_layout
 from vvc_nnr.filters.zoo import load_inloop_filter, network_of_nnc, network_tensors
-from vvc_nnr.model.onnx import import_onnx
+from vvc_nnr.model.onnx_proto import import_onnx
 from vvc_nnr.network_file import read_arrays
 from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.source import open_source

@@ -28,7 +28,7 @@ from vvc_nnr.filters.zoo import (
     own_network,
     reloaded,
 )
-from vvc_nnr.model.onnx import import_onnx
+from vvc_nnr.model.onnx_proto import import_onnx
 from vvc_nnr.model.safetensors import write_float, write_uniform
 
 NETS = Path(__file__).parent / "own_nets.py"

@@ -336,7 +336,7 @@ def _beyond_graph(metadata: Mapping[str, str], graph: Graph | None) -> Mapping[s
     """The texts that a graph does not hold itself."""
     if graph is None or not metadata:
         return metadata
-    from vvc_nnr.model.onnx import graph_metadata
+    from vvc_nnr.model.onnx_graph import graph_metadata
 
     own = graph_metadata(graph.model)
     return {key: text for key, text in metadata.items() if own.get(key) != text}

@@ -163,7 +163,7 @@ def _metadata(stream: Stream) -> Mapping[str, str]:
     said = stream.manifest.metadata if stream.manifest else {}
     if stream.graph is None:
         return said
-    from vvc_nnr.model.onnx import graph_metadata
+    from vvc_nnr.model.onnx_graph import graph_metadata
 
     return graph_metadata(stream.graph) | dict(said)
 

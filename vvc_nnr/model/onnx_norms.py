@@ -21,16 +21,9 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import Array, FloatBits
 from vvc_nnr.errors import BitstreamError, InputError
-from vvc_nnr.model.onnx import (
-    OnnxModel,
-    check_texts,
-    constant_array,
-    constants,
-    element_type,
-    import_onnx,
-    put_together,
-    take_apart,
-)
+from vvc_nnr.model.onnx import OnnxModel, put_together, take_apart
+from vvc_nnr.model.onnx_constants import constant_array, constants, element_type
+from vvc_nnr.model.onnx_proto import check_texts, import_onnx
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
 # Before it every initialiser is an input too, which no caller can replace. From it on those that are can be replaced.

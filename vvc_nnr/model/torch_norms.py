@@ -288,7 +288,7 @@ def fold_batch_norms(module: Any, pairs: Iterable[tuple[str, str]] | None = None
         UnsupportedError: If the module cannot be copied.
         BitstreamError: If a tensor of the `ModelProto` is damaged.
     """
-    from vvc_nnr.model.onnx import is_model_proto
+    from vvc_nnr.model.onnx_proto import is_model_proto
 
     if is_model_proto(module):
         return _folded_onnx(module, pairs)

@@ -14,7 +14,9 @@ from typing import Any, TypeAlias
 
 from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays
 from vvc_nnr.errors import InputError, UnsupportedError, shown
-from vvc_nnr.model.onnx import constants, import_onnx, put_together
+from vvc_nnr.model.onnx import put_together
+from vvc_nnr.model.onnx_constants import constants
+from vvc_nnr.model.onnx_proto import import_onnx
 from vvc_nnr.roles.by_onnx_node import MAIN_GRAPH
 from vvc_nnr.sensitivity.noise import Outputs
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import Array, FloatBits
 from vvc_nnr.errors import InputError, shown
-from vvc_nnr.model.onnx import constant_array, constants
+from vvc_nnr.model.onnx_constants import constant_array, constants
 from vvc_nnr.roles.by_onnx_node import MAIN_GRAPH
 from vvc_nnr.sensitivity.noise import SEED
 from vvc_nnr.sensitivity.onnx_run import Batch, DeclaredInput, OnnxModelRunner

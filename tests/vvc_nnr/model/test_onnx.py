@@ -22,7 +22,8 @@ from vvc_nnr.compress import compress, decompress, decompress_onnx, inspect
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.model import onnx as onnx_parts
-from vvc_nnr.model.onnx import every_tensor, graph_roles
+from vvc_nnr.model.onnx_graph import graph_roles
+from vvc_nnr.model.onnx_proto import every_tensor
 from vvc_nnr.network_file import (
     all_tensors,
     decoded_arrays,

@@ -17,7 +17,8 @@ from vvc_nnr.coding.encoder import compress_arrays
 from vvc_nnr.coding.update import apply_update, compress_update
 from vvc_nnr.compress import compress, decompress, decompress_onnx, inspect
 from vvc_nnr.errors import BitstreamError
-from vvc_nnr.model.onnx import constants, put_together, take_apart
+from vvc_nnr.model.onnx import put_together, take_apart
+from vvc_nnr.model.onnx_constants import constants
 from vvc_nnr.model.onnx_packed import PACKED_FORMATS, is_plainly_packed, packed_array, packed_bytes, unpacked_array
 from vvc_nnr.network_file import NetworkArrays, read_arrays, read_network_file, states_of_update, write_arrays
 from vvc_nnr.options import CompressOptions
