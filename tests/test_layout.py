@@ -75,6 +75,7 @@ FOLDERS_IN_ORDER = {
         "inference",
         "decisions",
         "in_stream",
+        "filtering",
         "training",
         "adaptation",
         "compress",

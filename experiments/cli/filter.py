@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +15,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nal import taken_out
 from vvc_nnr.codec.sei import SUFFIXES
-from vvc_nnr.codec.slice_qp import output_qps, picture_qps
-from vvc_nnr.codec.stream_filters import FilterSettings, StreamFilter
+from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream, with_bar, with_damage, write_pictures
@@ -30,28 +28,15 @@ from vvc_nnr.files import check_regular_file, make_folder, naming, read_bytes
 from vvc_nnr.filters.bundled import name_by_hash, network_path
 from vvc_nnr.filters.decisions.block_decisions import correction_by
 from vvc_nnr.filters.decisions.sequence import MadeDecisions, filter_and_decide, filter_as_decided, read_decisions
-from vvc_nnr.filters.decisions.sequence_file import MadeWith, check_candidates, parse_sequence
-from vvc_nnr.filters.in_stream import (
-    PlannedPicture,
-    carried_filters,
-    digested,
-    filter_as_planned,
-    has_inter_pictures,
-    known_bitstream_of,
-    network_of,
-    one_qp,
-    planned_pictures,
-    qps_of_pictures,
-    sha256_of,
-    strength_qps,
-)
+from vvc_nnr.filters.decisions.sequence_file import check_candidates, parse_sequence
+from vvc_nnr.filters.filtering import Filtering, filtering_at_qp, filtering_by, filtering_of
+from vvc_nnr.filters.in_stream import digested
 from vvc_nnr.filters.inference.choice import Precision, chosen_backend
 from vvc_nnr.filters.inference.runner import DEFAULT_TILE, Runner
 from vvc_nnr.filters.inference.tiles import check_tile
 from vvc_nnr.filters.inference.torch import choose_device
-from vvc_nnr.filters.networks.foreign import declared_layout
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_candidate, same_qps
+from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_candidate
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.network_file import NNC_SUFFIX, is_nnc
 from vvc_nnr.sequences.frame import Frame, VideoFormat
@@ -154,46 +139,6 @@ class _Job:
         return SUFFIXES.get(self.input.suffix.lower()) == "vvc"
 
 
-@dataclass(frozen=True, slots=True)
-class _Filtering:
-    """Who filters: runners for what is planned, and what decisions must have been made with.
-
-    Attributes:
-        plan: What is done to each picture; None: the one network on all.
-        qps: The QP of each picture.
-        runner_of: Makes a filter of the plan ready.
-        runner: The one network, or that of the first filter.
-        network_sha256: Of its file.
-        made_qp: The QP of all pictures, None: those of slices.
-        loaded: The network that the user names.
-        decisions: The decisions that travel with it.
-        output_md5: What the filtered pictures must have.
-        ignored: What travels in the stream and is not used, as the user has it otherwise.
-        coded_qps: The QP that each picture was coded with, where that may be another than the network is told.
-        known: The QPs of each picture, by which candidates of what the network is told go.
-        is_inter: Whether pictures are predicted from others.
-    """
-
-    plan: tuple[PlannedPicture, ...] | None
-    qps: Iterable[int]
-    runner_of: Callable[[StreamFilter], Runner]
-    runner: Runner
-    network_sha256: bytes
-    made_qp: int | None
-    loaded: LoadedNetwork | None = None
-    decisions: bytes | None = None
-    output_md5: bytes | None = None
-    ignored: tuple[str, ...] = ()
-    coded_qps: tuple[int, ...] | None = None
-    known: Iterable[PictureQps] = ()
-    is_inter: bool = False
-
-    @property
-    def made_with(self) -> MadeWith:
-        """What decisions are made with here."""
-        return MadeWith(self.network_sha256, self.made_qp, self.runner.precision)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Filter(Command):
     """Run a CNN filter over any decoder's output, or the one that a stream carries.
@@ -279,7 +224,7 @@ class Filter(Command):
             choose_device(inference.device)
         if self.model is not None or inference.precision is not None:
             with naming("--backend"):
-                chosen_backend(inference.backend, self._precision(None), inference.device)
+                chosen_backend(inference.backend, self.inference.precision or "float32", inference.device)
 
     def _candidates(self) -> list[QpRule]:
         """What the encoder may tell the network beside its own QP, by rules that a decoder can follow."""
@@ -344,82 +289,27 @@ class Filter(Command):
 
     def _named_runner(self, loaded: LoadedNetwork) -> Runner:
         with naming(loaded.path):
-            return self._runner(loaded.network, loaded.layout, self._precision(None))
+            return self._runner(loaded.network, self.inference.precision or "float32", loaded.layout)
 
     def _filtering(
         self, job: _Job, stream: VvcStream | None, loaded: LoadedNetwork | None, runner: Runner | None
-    ) -> _Filtering:
+    ) -> Filtering:
         """The network that the user names, or the filters that the stream carries."""
         if loaded is not None and runner is not None:
-            sha256, rule = bytes.fromhex(loaded.sha256), runner.layout.qp_rule
-            if stream is None:
-                qp = self._qp_of(job.input) if self._needs_qp(loaded) else self.qp
-                told = None if qp is None else rule.qp(same_qps(qp))
-                known = itertools.repeat(same_qps(qp or 0))
-                return _Filtering(
-                    None, itertools.repeat(told or 0), lambda _: runner, runner, sha256, told, loaded, known=known
-                )
-            qps = strength_qps(stream, self.qp, rule)
-            ignored = _carried(stream)
-            own_qps = output_qps(stream) if self.qp is None else None
-            return _Filtering(
-                None,
-                qps,
-                lambda _: runner,
-                runner,
-                sha256,
-                one_qp(qps),
-                loaded,
-                ignored=ignored,
-                coded_qps=own_qps,
-                known=self._known_qps(stream),
-                is_inter=has_inter_pictures(stream),
-            )
+            if stream is not None:
+                return filtering_by(loaded, runner, stream, self.qp)
+            qp = self._qp_of(job.input) if self._needs_qp(loaded) else self.qp
+            return filtering_at_qp(loaded, runner, qp)
         assert stream is not None
-        chroma_format = stream.first.format.chroma_format
-        bases = self._bases()
-        network = cache(lambda found: network_of(found, chroma_format, bases))
-        plan = planned_pictures(
-            stream, lambda found: declared_layout(network(found)).qp_rule, qp=self.qp, filter_id=self.filter_id
-        )
-        first = next(each.filter for each in plan if each.filter is not None)
-        settings = first.settings or FilterSettings(filter_id=first.id)
-        precision = self._precision(settings.precision)
-        runners: dict[StreamFilter, Runner] = {}
-
-        def runner_of(found: StreamFilter) -> Runner:
-            if found not in runners:
-                runners[found] = self._runner(network(found), None, precision)
-            return runners[found]
-
-        decisions = first.decisions.data if first.decisions is not None else None
-        if decisions is not None and any(each.filter != first for each in plan):
-            raise UnsupportedError("decisions of a stream whose filters change, or do not run on all pictures")
-        if decisions is not None and self.output_bit_depth is not None:
-            raise InputError(
-                f"carries decisions of filter {first.id}, which are of pictures of the stream's bit depth; omit "
-                "--output-bit-depth"
-            )
-        same_depth = self.output_bit_depth in (None, stream.first.format.bit_depth)
-        keeps_md5 = self.qp is None and self.deciding.makes_none and same_depth
-        has_own_qps = self.qp is None and settings.qp is None
-        unused = {
-            f"decisions of filter {first.id}": decisions is not None and not self.deciding.makes_none,
-            f"MD5 of the pictures of filter {first.id}": settings.output_md5 is not None and not keeps_md5,
-        }
-        return _Filtering(
-            plan,
-            [each.qp for each in plan],
-            runner_of,
-            runner_of(first),
-            sha256_of(known_bitstream_of(first.base, bases)),
-            one_qp([each.qp for each in plan]),
-            decisions=decisions,
-            output_md5=settings.output_md5 if keeps_md5 else None,
-            ignored=tuple(what for what, is_unused in unused.items() if is_unused),
-            coded_qps=output_qps(stream) if has_own_qps and not self.deciding.makes_none else None,
-            known=self._known_qps(stream),
-            is_inter=has_inter_pictures(stream),
+        return filtering_of(
+            stream,
+            self._runner,
+            precision=self.inference.precision,
+            qp=self.qp,
+            filter_id=self.filter_id,
+            bases=self._bases(),
+            own_decisions=self.deciding.makes_none,
+            output_bit_depth=self.output_bit_depth,
         )
 
     def _bases(self) -> dict[str, bytes]:
@@ -428,20 +318,7 @@ class Filter(Command):
             raise InputError(f"--base {unknown[0]}: must be a coded network ({NNC_SUFFIX}), whose hash the stream has")
         return {name_by_hash(data): data for data in map(read_bytes, self.base)}
 
-    def _known_qps(self, stream: VvcStream) -> Iterator[PictureQps]:
-        """The QPs of each picture, read once they are asked for."""
-        yield from qps_of_pictures(stream, self.qp)
-
-    def _precision(self, stated: Precision | None) -> Precision:
-        """What networks are computed in: as the stream says, else as the user does."""
-        given = self.inference.precision
-        if None not in (stated, given) and stated != given:
-            raise InputError(
-                f"the stream says precision {stated} for its filter, --precision {given} was given: omit it"
-            )
-        return stated or given or "float32"
-
-    def _runner(self, network: nn.Module, layout: Layout | None, precision: Precision) -> Runner:
+    def _runner(self, network: nn.Module, precision: Precision, layout: Layout | None = None) -> Runner:
         return Runner(
             network,
             layout=layout,
@@ -453,7 +330,7 @@ class Filter(Command):
             output_bit_depth=self.output_bit_depth,
         )
 
-    def _filtered(self, job: _Job, decoded: _Decoded, filtering: _Filtering) -> Outcome:
+    def _filtered(self, job: _Job, decoded: _Decoded, filtering: Filtering) -> Outcome:
         scores, runner = self._scores(job, decoded), filtering.runner
         frames = with_bar(decoded.frames, "filter", decoded.n_pictures)
         # What a stream says of its filter is of the pictures that a decoder gives; decisions are of the user's size.
@@ -468,9 +345,8 @@ class Filter(Command):
         data |= {"remark": runner.remark} if runner.remark else {}
         own = ""
         if filtering.plan is not None:
-            n_filtered = sum(each.filter is not None for each in filtering.plan)
-            own = f"{n_filtered} of {len(filtering.plan)} pictures by the stream's own filter"
-            data["n_pictures_filtered"] = n_filtered
+            own = f"{filtering.n_filtered} of {len(filtering.plan)} pictures by the stream's own filter"
+            data["n_pictures_filtered"] = filtering.n_filtered
         misfits = (_filter_misfit(filtering.loaded, decoded), _qp_misfit(self.qp, decoded))
         warnings = [each for each in misfits if each]
         text = "; ".join(filter(None, (written.text, decoded.verified, own, runner.description, runner.remark)))
@@ -499,7 +375,7 @@ class Filter(Command):
 
     def _written(
         self,
-        filtering: _Filtering,
+        filtering: Filtering,
         job: _Job,
         frames: Iterator[Frame],
         format_of: FormatOf,
@@ -522,14 +398,14 @@ class Filter(Command):
                 sequence = parse_sequence(carried) if carried is not None and deciding.decisions is None else None
                 sequence = sequence or read_decisions(origin)
                 sequence.check_made_with(filtering.made_with)
-            told = _told_qps(filtering, sequence.candidates)
+            told = filtering.told_qps(sequence.candidates)
             pictures = zip(frames, told, strict=False)
             written = write(filter_as_decided(sequence, pictures, correct, origin=origin, name=name))
         elif deciding.decisions_out is not None:
             rules = self._candidates()
             made = filter_and_decide(
                 self._original(),
-                zip(frames, _told_qps(filtering, rules), strict=False),
+                zip(frames, filtering.told_qps(rules), strict=False),
                 correct,
                 deciding.decisions_out,
                 write,
@@ -540,12 +416,8 @@ class Filter(Command):
                 candidates=rules if rules or filtering.is_inter else None,
             )
             written = _with_bits(made, deciding.decisions_out)
-        elif filtering.plan is None:
-            written = write(filtering.runner.filter_frames(zip(frames, filtering.qps, strict=False)))
         else:
-            planned = zip(frames, filtering.plan, strict=False)
-            depth, filtered = self.output_bit_depth, filter_as_planned(planned, filtering.runner_of)
-            written = write(filtered if depth is None else (frame.to_bit_depth(depth) for frame in filtered))
+            written = write(filtering.filtered(frames, self.output_bit_depth))
         return written, digest.hexdigest()
 
     def _decoded(self, job: _Job) -> _Decoded:
@@ -585,25 +457,9 @@ def _cropped(frames: Iterator[Frame], size: tuple[int, int] | None) -> Iterator[
     return frames if size is None else (frame.cropped(*size) for frame in frames)
 
 
-def _told_qps(filtering: _Filtering, rules: Sequence[QpRule]) -> Iterator[tuple[int, ...]]:
-    """What the network may be told of each picture: by its own rule, then by those of candidates."""
-    if not rules:
-        return ((qp,) for qp in filtering.qps)
-    pairs = zip(filtering.qps, filtering.known, strict=False)
-    return ((qp, *(rule.qp(known, qp) for rule in rules)) for qp, known in pairs)
-
-
 def _for_decoders(rule: QpRule, base: int | None) -> QpRule:
     """A rule that a decoder can follow, which does not know the QP that the encoder was asked for."""
     return QpRule("qp", rule.qp(PictureQps(0, 0, base))) if rule.anchor == "base" else rule
-
-
-def _carried(stream: VvcStream) -> tuple[str, ...]:
-    """One line on each filter that a stream carries, none where its messages cannot be read."""
-    try:
-        return tuple(carried_filters(stream.data))
-    except (BitstreamError, UnsupportedError):
-        return ()
 
 
 def _qp_misfit(qp: int | None, decoded: _Decoded) -> str:

@@ -19,15 +19,19 @@ import torch
 
 from vvc_nnr import compress
 from vvc_nnr.bitstream.number_formats import Array
+from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nal import ACCESS_UNIT_DELIMITER, RADL, nal_units
 from vvc_nnr.codec.nnpf import NNC_TAG_URI, NnpfActivation, NnpfCharacteristics
 from vvc_nnr.codec.programs import ffmpeg_executable
 from vvc_nnr.codec.sei import insert_sei
 from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID
+from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.bundled import network_path
+from vvc_nnr.filters.filtering import filtering_of
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
+from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.layout import parse_layout
 from vvc_nnr.filters.zoo import load_inloop_filter, network_of_nnc, network_tensors
 from vvc_nnr.model.onnx_proto import import_onnx
@@ -99,6 +103,10 @@ def test_pictures_that_lead_the_first_are_filtered_too(
     run("filter", t, "-o", tmp_path / "self.y4m")
     run("filter", led, "--model", NETWORK, "-o", tmp_path / "hand.y4m")
     assert samples(tmp_path / "self.y4m") == samples(tmp_path / "hand.y4m")
+    stream = read_vvc_stream(t)
+    filtering = filtering_of(stream, lambda network, precision: Runner(network, precision=precision))
+    assert [frame.tobytes() for frame in filtering.filtered(decode_vvc(stream))] == samples(tmp_path / "self.y4m")
+    assert (filtering.n_filtered, filtering.made_qp, filtering.is_inter) == (9, None, True)
     layers: list[set[int]] = []
     for unit in nal_units(t.read_bytes()):
         if unit.nal_unit_type == ACCESS_UNIT_DELIMITER:
