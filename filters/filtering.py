@@ -1,11 +1,4 @@
-"""Who filters the pictures of a sequence: a network that the user names, or the filters that its stream carries.
-
-```py
-stream = read_vvc_stream(Path("adapted.266"))
-filtering = filtering_of(stream, lambda network, precision: Runner(network, precision=precision))
-for frame in filtering.filtered(decode_vvc(stream)): ...
-```
-"""
+"""Who filters the pictures of a sequence: a network that the user names, or the filters that its stream carries."""
 
 from __future__ import annotations
 
