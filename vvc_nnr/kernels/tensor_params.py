@@ -96,7 +96,7 @@ class TensorParams:
         return self._size_problem() or self._codebook_problem() or self._base_problem()
 
     def _size_problem(self) -> str | None:
-        is_matrix = 1 <= self.n_rows and 1 <= self.n_columns and self.n_values <= MAX_VALUES
+        is_matrix = self.n_rows >= 1 and self.n_columns >= 1 and self.n_values <= MAX_VALUES
         if is_matrix and 1 <= self.unary_length <= MAX_UNARY_LENGTH and 0 <= self.scan_order <= MAX_SCAN_ORDER:
             return None
         for name, value, low, high in (

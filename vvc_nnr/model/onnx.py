@@ -16,7 +16,7 @@ import importlib
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -289,9 +289,28 @@ def write_onnx(path: Path | str, graph: bytes, arrays: NamedArrays) -> int:
 
 def _n_spared_bytes(model: Any, arrays: NamedArrays) -> int:
     """What a model's file has less than its arrays, since values of fewer than eight bits are packed in it."""
-    told = {each.key: _packed_format(each.tensor) for each in constants(model) if each.key in arrays}
-    counts = {name: math.prod(shape_of(arrays[name])) for name in told}
-    return sum(counts[name] - packed_bytes(packed, counts[name]) for name, packed in told.items() if packed)
+    counts = {name: math.prod(shape_of(arrays[name])) for name in arrays}
+    told = _packed_types(model, arrays)
+    return sum(counts[name] - packed_bytes(PACKED_FORMATS[kind], counts[name]) for name, kind in told.items())
+
+
+def packed_types(graph: bytes, names: Container[str]) -> dict[str, str]:
+    """The types in ONNX, such as "INT4", of the tensors whose values are packed in the file, several in a byte.
+
+    Args:
+        graph: The model without its tensors.
+        names: Of those that were taken out.
+
+    Raises:
+        InputError: If the package onnx is not installed.
+    """
+    return _packed_types(_parsed(graph), names)
+
+
+def _packed_types(model: Any, names: Container[str]) -> dict[str, str]:
+    name_of = import_onnx().TensorProto.DataType.Name
+    told = {each.key: each.tensor for each in constants(model) if each.key in names}
+    return {key: name_of(tensor.data_type) for key, tensor in told.items() if _packed_format(tensor)}
 
 
 def take_apart(model: Any, n_bytes: int) -> OnnxModel:
@@ -353,6 +372,15 @@ def graph_constants(graph: bytes, taken: Mapping[str, Any]) -> NamedArrays:
         for each in constants(model)
         if each.key not in taken and each.tensor.data_type in known and _has_data(each.tensor)
     }
+
+
+def keeps_constants(graph: bytes) -> bool:
+    """Whether a graph has constants of its own, as small ones are; False of one that cannot be read."""
+    try:
+        model = _parsed(graph)
+    except (BitstreamError, InputError):
+        return False
+    return any(_has_data(each.tensor) for each in constants(model))
 
 
 def without_constants(graph: bytes, taken: NamedArrays) -> tuple[bytes, NamedArrays]:
