@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,6 @@ _Marks = list[tuple[int, int, int]]
 class Layout:
     def __init__(
         self,
-        *,
         n_rows: int,
         n_columns: int,
         unary_length: int,
@@ -110,7 +109,10 @@ def encode_lone(
 ) -> LonePayload: ...
 def best_unary_length(indices: NDArray[np.int32], default_length: int, n_tiny: int) -> int: ...
 def integer_bits(integers: NDArray[np.int32]) -> float: ...
+@overload
 def extremes(values: NDArray[np.float32]) -> tuple[float, float]: ...
+@overload
+def extremes(values: NDArray[np.int32]) -> tuple[int, int]: ...
 def grid_exponent(values: NDArray[np.float32]) -> int | None: ...
 def distinct(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]: ...
 def chosen_runs(values: NDArray[np.unsignedinteger[Any]]) -> tuple[int, int]: ...
@@ -165,7 +167,7 @@ def round_with_feedback(
     portable: bool,
 ) -> tuple[int, NDArray[np.int32], float]: ...
 def split_floats(
-    values: NDArray[Any], mantissa_bits: int, n_dropped: int, centre: int
+    values: NDArray[Any], mantissa_bits: int, n_dropped: int, centre: int, head: bytes
 ) -> tuple[NDArray[np.int32], bytes]: ...
 def join_floats(
     exponents: NDArray[np.int32],

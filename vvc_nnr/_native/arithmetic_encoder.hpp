@@ -57,7 +57,7 @@ struct ArithmeticEncoder {
     for (int64_t at = n_bits - 8; at >= 0; at -= 8) *next++ = static_cast<uint8_t>(tail >> at);
   }
 
-  // A number to be added after n_bits more, up to 16.
+  // A number to be added after n_bits more, up to 22.
   NNR_INLINE void append(uint64_t bits, int n_bits) {
     low = (low << n_bits) + bits;
     n_pending += n_bits;
@@ -90,7 +90,7 @@ struct ArithmeticEncoder {
     if (NNR_UNLIKELY(n_pending >= 32)) flush();
   }
 
-  // Moves the highest 32 bits out; n_pending is 32..47.
+  // Moves the highest 32 bits out; n_pending is 32..53.
   NNR_INLINE void flush() {
     n_pending -= 32;
     const int64_t below = 9 + n_pending;

@@ -6,6 +6,7 @@
 #include "python_coders.hpp"
 #include "python_rounding.hpp"
 #include "rows.hpp"
+#include "runs.hpp"
 #include "set_choice.hpp"
 #include "uniform.hpp"
 
@@ -303,17 +304,10 @@ template <class Word>
 std::pair<int64_t, int64_t> chosen_runs(const Array<Word>& values) {
   const Word* from = values.data();
   const int64_t n = values.size();
-  const int shift = n > 1 << 16 ? 58 : 60;
   std::vector<uint64_t> runs;
   py::gil_scoped_release release;
-  for (int64_t i = 3; i < n; ++i) {
-    const uint64_t run = from[i - 3] * 0x9E3779B97F4A7C15u + from[i - 2] * 0xC2B2AE3D27D4EB4Fu +
-                         from[i - 1] * 0x165667B19E3779F9u + from[i] * 0xD6E8FEB86659FD93u;
-    if (run >> shift == 0) runs.push_back(run);
-  }
-  const auto n_runs = static_cast<int64_t>(runs.size());
-  std::sort(runs.begin(), runs.end());
-  return {n_runs, std::unique(runs.begin(), runs.end()) - runs.begin()};
+  find_chosen_runs(from, n, n > 1 << 16 ? 26 : 28, runs);
+  return {static_cast<int64_t>(runs.size()), count_different(runs)};
 }
 
 // The order of Exp-Golomb codes, up to `most`, that makes the gaps between ascending numbers smallest, and their bits.
@@ -333,22 +327,23 @@ std::pair<int, int64_t> best_gap_order(const Array<int64_t>& numbers, int most) 
   return best;
 }
 
-// The exponents of floats less a centre, and the planes of what is left.
+// The exponents of floats less a centre, and the planes of what is left, behind some bytes.
 template <class Word>
 std::pair<Array<int32_t>, py::bytes> split_floats_of(const Array<Word>& values, int mantissa_bits, int n_dropped,
-                                                     int centre) {
+                                                     int centre, const std::string& head) {
   const int n_bits = 8 * static_cast<int>(sizeof(Word));
   require(0 < mantissa_bits && mantissa_bits < n_bits - 1 && mantissa_bits - n_dropped + 1 < n_bits, "mantissa bits");
   require(0 <= n_dropped && n_dropped <= mantissa_bits, "dropped bits");
   const int64_t n = values.size(), n_kept = mantissa_bits - n_dropped + 1;
   Array<int32_t> exponents(n);
-  py::bytes planes(nullptr, static_cast<size_t>(n_kept / 8 * n + n_kept % 8 * ((n + 7) / 8)));
+  py::bytes planes(nullptr, head.size() + static_cast<size_t>(n_kept / 8 * n + n_kept % 8 * ((n + 7) / 8)));
   const Word* from = values.data();
   int32_t* out = exponents.mutable_data();
   auto* bytes = reinterpret_cast<uint8_t*>(PyBytes_AS_STRING(planes.ptr()));
   {
     py::gil_scoped_release release;
-    split_floats(from, n, {mantissa_bits, n_dropped, centre}, out, bytes);
+    std::copy(head.begin(), head.end(), bytes);
+    split_floats(from, n, {mantissa_bits, n_dropped, centre}, out, bytes + head.size());
   }
   return {exponents, planes};
 }
@@ -375,7 +370,7 @@ PYBIND11_MODULE(_kernels, m) {
   choose_instructions();
   m.doc() = "Kernels for coded tensors; unchecked, see vvc_nnr.kernels.entropy_coding.";
   py::class_<Layout>(m, "Layout")
-      .def(py::init(&make_layout), py::kw_only(), py::arg("n_rows"), py::arg("n_columns"), py::arg("unary_length"),
+      .def(py::init(&make_layout), py::arg("n_rows"), py::arg("n_columns"), py::arg("unary_length"),
            py::arg("block_side"), py::arg("dependent"), py::arg("row_skip_allowed"), py::arg("parent_present"),
            py::arg("codebook").none(true), py::arg("base").none(true), py::arg("history").none(true),
            py::arg("use_history"))
@@ -431,6 +426,11 @@ PYBIND11_MODULE(_kernels, m) {
   m.def("extremes", [](const Array<float>& values) {
     const auto [low, high] = extremes_of(values.data(), values.size());
     return std::pair<float, float>(low, high);
+  });
+  m.def("extremes", [](const Array<int32_t>& values) {
+    require(values.size() > 0, "a value");
+    const auto [low, high] = std::minmax_element(values.data(), values.data() + values.size());
+    return std::pair<int32_t, int32_t>(*low, *high);
   });
   m.def("grid_exponent", &grid_exponent);
   m.def("distinct", &distinct);

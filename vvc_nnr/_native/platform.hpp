@@ -155,6 +155,13 @@ NNR_INLINE int leading_zeros(uint32_t word) {
 #endif
 }
 
+// Fetches a cache line that is read soon, if the address is one.
+NNR_INLINE void prefetch([[maybe_unused]] const void* address) {
+#if NNR_GNU
+  __builtin_prefetch(address);
+#endif
+}
+
 // A pointer in a register, where a compiler would find the place anew at each use.
 template <class T>
 NNR_INLINE const T* in_register(const T* pointer) {

@@ -35,12 +35,12 @@ class Recorder {
     for (int i = 0; i < n; ++i) {
       const Bin bin = bins[i];
       if (NNR_UNLIKELY(bin >= kBypass)) {
-        n_bypass_ += (bin >> 8 & 7u) + 1;
+        n_bypass_ += static_cast<uint64_t>(bypass_length(bin));
         continue;
       }
-      uint8_t*& end = ends[bin >> 1];
-      *end++ = bin & 1;
-      if (NNR_UNLIKELY(length(end) == 0)) take_full_queue(bin >> 1);
+      uint8_t*& end = ends[context_of(bin)];
+      *end++ = value_of(bin);
+      if (NNR_UNLIKELY(length(end) == 0)) take_full_queue(context_of(bin));
     }
   }
 
@@ -144,7 +144,10 @@ inline bool record_tensor(Recorder* const* recorders, int n_threads, const Tenso
   visit_block_rows(layout, n_threads, [&](int thread, int64_t block_row) {
     BlockRowBins& own = bins[static_cast<size_t>(thread)];
     own.start(tensor, block_row, states[static_cast<size_t>(block_row)]);
-    while (const int n = own.fill()) recorders[thread]->take(own.bins(), n);
+    while (const int n = own.fill()) {
+      recorders[thread]->take(own.bins(), n);
+      own.take(n);
+    }
     recorders[thread]->end_block_row();
     return true;
   });

@@ -73,6 +73,39 @@ NNR_EIGHT_INLINE __m256i join(const int32_t* words) {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
 
+// The LPS range of each lane at the top of 32 bits, from total >> 7.
+NNR_EIGHT_INLINE __m256i lps_of(const EightTables& tables, __m256i range, __m256i total) {
+  const __m256i column = _mm256_abs_epi32(total);
+  const __m256i low = _mm256_add_epi8(column, load_eight(tables.column_low));
+  const __m256i high = _mm256_add_epi8(column, load_eight(tables.column_high));
+  const __m256i factor = _mm256_or_si256(_mm256_shuffle_epi8(load_eight(tables.lps[0]), low),
+                                         _mm256_shuffle_epi8(load_eight(tables.lps[1]), high));
+  const __m256i row = _mm256_add_epi32(_mm256_srli_epi32(range, 28), load_eight(tables.one));
+  return _mm256_and_si256(_mm256_slli_epi32(_mm256_mullo_epi16(factor, row), kWindowShift - kLpsFactorBits),
+                          load_eight(tables.bytes_of_lps));
+}
+
+// Packed contexts after a bin, all ones in `is_zero` for bin 0.
+NNR_EIGHT_INLINE __m256i updated_contexts(const EightTables& tables, __m256i packed, __m256i is_zero) {
+  const __m256i sign = _mm256_or_si256(is_zero, load_eight(tables.ones));
+  const __m256i towards = _mm256_sign_epi16(_mm256_and_si256(packed, load_eight(tables.states)), sign);
+  const __m256i place = _mm256_or_si256(_mm256_srai_epi16(towards, 11), load_eight(tables.is_upper));
+  const __m256i adaptation = _mm256_or_si256(
+      _mm256_shuffle_epi8(load_eight(tables.adaptation[0]), _mm256_xor_si256(place, load_eight(tables.is_below))),
+      _mm256_shuffle_epi8(load_eight(tables.adaptation[1]), place));
+  const __m256i rates = _mm256_or_si256(_mm256_and_si256(packed, load_eight(tables.rates)), load_eight(tables.is_upper));
+  const __m256i factor = _mm256_shuffle_epi8(load_eight(tables.rate), rates);
+  const __m256i change =
+      _mm256_and_si256(_mm256_slli_epi16(_mm256_mullo_epi16(adaptation, factor), 1), load_eight(tables.states));
+  return _mm256_add_epi16(packed, _mm256_sign_epi16(change, sign));
+}
+
+// The shift that brings a range back to the top of 32 bits: the exponent of its window as a float counts its bits.
+NNR_EIGHT_INLINE __m256i shift_of(const EightTables& tables, __m256i range) {
+  const __m256i window = _mm256_castps_si256(_mm256_cvtepi32_ps(_mm256_srli_epi32(range, kWindowShift)));
+  return _mm256_sub_epi32(load_eight(tables.float_bias), _mm256_srli_epi32(window, 23));
+}
+
 // Lanes 8 * half on of a state. Where they are in the automaton and in their contexts stays in the state's memory, whose
 // words and bytes are places for loads.
 struct EightLanes {
@@ -142,18 +175,6 @@ struct EightLanes {
     n_valid = _mm256_or_si256(n_valid, load_eight(tables.valid_bits));
   }
 
-  // The LPS range of each lane at the top of 32 bits, from total >> 7.
-  NNR_EIGHT_INLINE __m256i lps_range(__m256i total) const {
-    const __m256i column = _mm256_abs_epi32(total);
-    const __m256i low = _mm256_add_epi8(column, load_eight(tables.column_low));
-    const __m256i high = _mm256_add_epi8(column, load_eight(tables.column_high));
-    const __m256i factor = _mm256_or_si256(_mm256_shuffle_epi8(load_eight(tables.lps[0]), low),
-                                           _mm256_shuffle_epi8(load_eight(tables.lps[1]), high));
-    const __m256i row = _mm256_add_epi32(_mm256_srli_epi32(range, 28), load_eight(tables.one));
-    return _mm256_and_si256(_mm256_slli_epi32(_mm256_mullo_epi16(factor, row), kWindowShift - kLpsFactorBits),
-                            load_eight(tables.bytes_of_lps));
-  }
-
   // One bin of each lane; the packed steps that it leads to.
   NNR_EIGHT_INLINE __m256i step() {
     // Halves of a shuffle are lanes 0 1 4 5 and 2 3 6 7.
@@ -164,31 +185,19 @@ struct EightLanes {
     const __m256i if_one = _mm256_castps_si256(_mm256_shuffle_ps(left, right, 0xdd));
 
     const __m256i total = _mm256_madd_epi16(packed, load_eight(tables.ones));  // rates add less than 2^4
-    const __m256i lps = lps_range(_mm256_srai_epi32(total, 11));
+    const __m256i lps = lps_of(tables, range, _mm256_srai_epi32(total, 11));
     const __m256i mps = _mm256_sub_epi32(range, lps);
     const __m256i is_lps = _mm256_cmpeq_epi32(_mm256_max_epu32(value, mps), value);
     const __m256i is_zero = _mm256_xor_si256(is_lps, _mm256_srai_epi32(total, 31));
     const __m256i reached = _mm256_blendv_epi8(if_one, if_zero, is_zero);
 
-    const __m256i sign = _mm256_or_si256(is_zero, load_eight(tables.ones));
-    const __m256i towards = _mm256_sign_epi16(_mm256_and_si256(packed, load_eight(tables.states)), sign);
-    const __m256i place = _mm256_or_si256(_mm256_srai_epi16(towards, 11), load_eight(tables.is_upper));
-    const __m256i adaptation = _mm256_or_si256(
-        _mm256_shuffle_epi8(load_eight(tables.adaptation[0]), _mm256_xor_si256(place, load_eight(tables.is_below))),
-        _mm256_shuffle_epi8(load_eight(tables.adaptation[1]), place));
-    const __m256i rates = _mm256_or_si256(_mm256_and_si256(packed, load_eight(tables.rates)), load_eight(tables.is_upper));
-    const __m256i factor = _mm256_shuffle_epi8(load_eight(tables.rate), rates);
-    const __m256i change =
-        _mm256_and_si256(_mm256_slli_epi16(_mm256_mullo_epi16(adaptation, factor), 1), load_eight(tables.states));
-    store_contexts(_mm256_add_epi16(packed, _mm256_sign_epi16(change, sign)));
+    store_contexts(updated_contexts(tables, packed, is_zero));
     store_eight(state.at + first, reached);
     load_contexts(reached);
 
     value = _mm256_sub_epi32(value, _mm256_and_si256(mps, is_lps));
     range = _mm256_blendv_epi8(mps, lps, is_lps);
-    // The exponent of the window as a float counts its bits.
-    const __m256i window = _mm256_castps_si256(_mm256_cvtepi32_ps(_mm256_srli_epi32(range, kWindowShift)));
-    const __m256i shift = _mm256_sub_epi32(load_eight(tables.float_bias), _mm256_srli_epi32(window, 23));
+    const __m256i shift = shift_of(tables, range);
     value = _mm256_sllv_epi32(value, shift);
     range = _mm256_sllv_epi32(range, shift);
     n_valid = _mm256_sub_epi32(n_valid, shift);

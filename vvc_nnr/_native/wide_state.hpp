@@ -69,6 +69,21 @@ struct WideSteps {
   }
 };
 
+NNR_INLINE uint32_t packed(const Context& context) {
+  const uint32_t fast_rate = context.fast.index >> 8, slow_rate = context.slow_row / kSlowEntries + kMinRate;
+  const uint32_t fast = static_cast<uint16_t>(context.fast.scaled * 16) | fast_rate;
+  const uint32_t slow = static_cast<uint16_t>(context.slow * 16) | slow_rate;
+  return fast << 16 | slow;
+}
+
+// The inverse, but for the rates.
+NNR_INLINE void unpack(uint32_t packed, Context& to) {
+  const int fast = static_cast<int8_t>(packed >> 24);
+  to.fast.index = static_cast<uint16_t>((to.fast.index & 0xff00) + fast + 128);
+  to.fast.scaled = static_cast<int16_t>(16 * fast);
+  to.slow = static_cast<int16_t>(static_cast<int16_t>(packed & 0xfff0) / 16);
+}
+
 struct WideState {
   alignas(64) uint32_t value[kWideLanes], range[kWideLanes], next[kWideLanes], n_valid[kWideLanes];
   alignas(64) uint32_t at[kWideLanes];  // the last step
@@ -122,13 +137,7 @@ struct WideState {
   void put_lane(int i, const Lane& lane, int unary_length) {
     put_decoder(i, lane.decoder);
     put_node(i, lane.at, lane.context - lane.contexts);
-    for (int c = 0; c < kGreater + 2 * unary_length; ++c) {
-      const Context& from = lane.contexts[c];
-      const uint32_t fast_rate = from.fast.index >> 8, slow_rate = from.slow_row / kSlowEntries + kMinRate;
-      const uint32_t fast = static_cast<uint16_t>(from.fast.scaled * 16) | fast_rate;
-      const uint32_t slow = static_cast<uint16_t>(from.slow * 16) | slow_rate;
-      contexts[i * kWideStride + c] = fast << 16 | slow;
-    }
+    for (int c = 0; c < kGreater + 2 * unary_length; ++c) contexts[i * kWideStride + c] = packed(lane.contexts[c]);
   }
 
   // The inverse, but for the decoder. Rates stay as they were put.
@@ -137,12 +146,7 @@ struct WideState {
     lane.out = lane.staging;
     lane.context = lane.contexts + (at[i] & kContextBits);
     for (int c = 0; c < kGreater + 2 * lane.layout->unary_length; ++c) {
-      Context& to = lane.contexts[c];
-      const uint32_t packed = contexts[i * kWideStride + c];
-      const int fast = static_cast<int8_t>(packed >> 24);
-      to.fast.index = static_cast<uint16_t>((to.fast.index & 0xff00) + fast + 128);
-      to.fast.scaled = static_cast<int16_t>(16 * fast);
-      to.slow = static_cast<int16_t>(static_cast<int16_t>(packed & 0xfff0) / 16);
+      unpack(contexts[i * kWideStride + c], lane.contexts[c]);
     }
   }
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 from vvc_nnr.bitstream.bits import BitReader, BitWriter
@@ -300,6 +301,49 @@ def write_data_unit_header(writer: BitWriter, unit: DataUnit, sets: ParameterSet
     kind, is_edition_2 = unit.nnr_compressed_data_unit_payload_type, sets.general_profile_idc == 1
     _write_first_byte(writer, unit)
     _write_names(writer, unit)
+    if _is_plain(unit):
+        may_have_parent = is_edition_2 and sets.model().mps_parent_signalling_enabled_flag
+        dimensions, unary_length_minus1 = unit.tensor_dimension_list, unit.cabac_unary_length_minus1
+        writer.raw(_plain_fields(kind, unit.dq_flag, dimensions, unary_length_minus1, is_edition_2, may_have_parent))
+        return
+    _write_fields(writer, unit, is_edition_2, sets)
+
+
+def _is_plain(unit: DataUnit) -> bool:
+    """Whether what stands behind the name of a unit is the same of many others, as of most tensors of a network."""
+    return (
+        unit.node_id is None
+        and unit.parent is None
+        and unit.codebook is None
+        and not unit.topology_elem_id_index_list
+        and not unit.compressed_parameter_types
+        and unit.nnr_decompressed_data_format is None
+        and unit.scan_order == 0
+    )
+
+
+@lru_cache(1024)
+def _plain_fields(
+    kind: PayloadType,
+    dq_flag: bool,
+    dimensions: tuple[int, ...],
+    unary_length_minus1: int | None,
+    is_edition_2: bool,
+    may_have_parent: bool,
+) -> bytes:
+    """What stands behind the name of a plain unit."""
+    writer = BitWriter()
+    unit = DataUnit(
+        kind, ("",), dimensions, b"", node_id=None, dq_flag=dq_flag, cabac_unary_length_minus1=unary_length_minus1
+    )
+    mps = ModelParameterSet(mps_parent_signalling_enabled_flag=may_have_parent)
+    _write_fields(writer, unit, is_edition_2, ParameterSets(int(is_edition_2), mps))
+    return writer.getvalue()
+
+
+def _write_fields(writer: BitWriter, unit: DataUnit, is_edition_2: bool, sets: ParameterSets) -> None:
+    """What stands behind the names."""
+    kind = unit.nnr_compressed_data_unit_payload_type
     if is_edition_2:
         _write_nodes(writer, unit, sets.model())
     if _may_have_codebook(kind):

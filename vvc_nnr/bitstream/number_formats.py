@@ -176,6 +176,8 @@ def nearest_float32(array: Array | FloatBits) -> NDArray[np.float32]:
     """The values of a float tensor as float32 in C order; infinite where they are beyond it."""
     if isinstance(array, FloatBits):
         return _widened(array.bits, array.number_format)
+    if array.dtype == np.float32 and array.dtype.isnative:
+        return np.ascontiguousarray(array)
     with np.errstate(over="ignore", invalid="ignore"):  # a NaN may be a signalling one
         return np.ascontiguousarray(array, dtype=np.float32)
 

@@ -166,17 +166,16 @@ def split_form(bits: Bits, float_format: str) -> ExactForm:
     counted = sample[~layout.are_zero(sample)] if skips_zeros else sample
     centre = int(np.bincount(layout.exponents(counted), minlength=1).argmax())
     kept = bits[~is_zero] if skips_zeros else bits
-    exponents, planes = _kernels.split_floats(kept, mantissa_bits, dropped, centre)
-    signs = b""
+    is_minus = bits[is_zero] != 0 if skips_zeros else is_zero
+    signs = np.packbits(is_minus, bitorder="little").tobytes() if is_minus.any() else b""
+    head = _SPLIT_HEAD.pack(mantissa_bits - dropped, skips_zeros + bool(signs), centre)
+    exponents, raw = _kernels.split_floats(kept, mantissa_bits, dropped, centre, head)
     if skips_zeros:
         exponents += exponents >= 0
         whole = np.zeros(len(bits), np.int32)
         whole[~is_zero] = exponents
         exponents = whole
-        is_minus = bits[is_zero] != 0
-        signs = np.packbits(is_minus, bitorder="little").tobytes() if is_minus.any() else b""
-    head = _SPLIT_HEAD.pack(mantissa_bits - dropped, skips_zeros + bool(signs), centre)
-    return ExactForm("split", exponents, b"".join((head, planes, signs)))
+    return ExactForm("split", exponents, raw + signs if signs else raw)
 
 
 def joined_floats(integers: NDArray[np.int32], raw: bytes | memoryview, float_format: str) -> Bits:
@@ -269,6 +268,11 @@ def _palette(bits: Bits) -> tuple[Bits, NDArray[np.int32], NDArray[np.int64]] | 
     place_of = np.empty(1 << 8 * bits.itemsize, np.int32)
     place_of[table] = np.arange(len(table), dtype=np.int32)
     return table, place_of[bits], found_counts
+
+
+def table_size(form: ExactForm, itemsize: int) -> int:
+    """How many different values a palette has, by the bytes of one."""
+    return (len(form.raw) - _PALETTE_HEAD.size) // itemsize
 
 
 def looked_up(integers: NDArray[np.int32], raw: bytes | memoryview, itemsize: int) -> Bits:

@@ -44,6 +44,7 @@ from vvc_nnr.coding.exact_forms import (
     may_repeat,
     outliers_form,
     sampled,
+    table_size,
     values_of,
 )
 from vvc_nnr.coding.float_encoder import (
@@ -68,7 +69,7 @@ from vvc_nnr.coding.tensor_job import (
 )
 from vvc_nnr.coding.unit_coding import PartIndices, encode_indices, make_params
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.codebooks import are_few, codebook_bits
+from vvc_nnr.quantize.codebooks import are_so_few, codebook_bits, n_different_of_part
 from vvc_nnr.quantize.dependent import (
     levels_of,
     row_errors,
@@ -119,7 +120,7 @@ def with_own_step(job: TensorJob, steps: OwnSteps | None) -> TensorJob:
         return job
     least_db = _least_db(math.prod(shape_of(job.array)), steps.expected_db.get(job.name, -math.inf))
     rule = EXACT if job.name in steps.exact else job.rule
-    return replace(job, own_qp=steps.qps.get(job.name), rule=rule, least_db=least_db)
+    return job.with_step(steps.qps.get(job.name), rule, least_db)
 
 
 def _least_db(n_values: int, expected_db: float) -> float:
@@ -230,7 +231,8 @@ def _exact_if_shorter(
     is_asked = any(each is not None for each in (options.quality, options.bits_per_weight, options.max_bytes))
     keeps_levels = lossy.joins_levels and not is_asked
     forms = [_on_coarse_grid(job, values, quantiser, options)]
-    if are_few(values, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
+    n_different = _n_different(job, values)
+    if are_so_few(n_different, values.size, min(MAX_CODEBOOK_SIZE, lossy.size_bytes // MEMBER_BYTES)):
         limit_bytes = math.inf if keeps_levels else most
         forms.append(_near_by_codebook(job, values, lossy, quantiser, options, limit_bytes))
     found = min((form for form in forms if form), key=lambda form: form.size_bytes, default=None)
@@ -248,6 +250,15 @@ def _exact_if_shorter(
         return lossy
     exact = found or _encode_bit_exact(job, options)
     return replace(exact, is_exact=True, more_bytes=max(0, exact.size_bytes - lossy.size_bytes))
+
+
+def _n_different(job: TensorJob, values: NDArray[np.float32]) -> int:
+    """What `n_different_of_part` gives of a tensor."""
+    known = job.facts.n_different if job.facts is not None else None
+    found = n_different_of_part(values) if known is None else known
+    if job.facts is not None:
+        job.facts.n_different = found
+    return found
 
 
 def _near_by_codebook(
@@ -398,7 +409,7 @@ def _shortest(
     )
     as_ever = plain(part)
     share = len(bits) / len(sample)
-    forms = _promising(_forms(job, sample, ("split", "palette", "bytes")), share)
+    forms = _promising(_forms(job, sample, ("split", "palette", "bytes")), share, bits.itemsize)
     coded = [form for form in forms if form.integers is not None]
     is_clear = part is not job and as_ever is None and len(coded) == 1
     if is_clear and not _may_be_lzma(sample, estimated_bytes(coded[0]), job.number_format, repeats):
@@ -421,8 +432,14 @@ def _shortest(
 
 def _shortest_form(job: TensorJob, bits: Bits, kinds: Sequence[RawKind], options: CompressOptions) -> EncodedTensor:
     """The shortest of some forms with raw bytes; split or the bytes of a tensor that has none of them."""
-    forms = _forms(job, bits, kinds) or _forms(job, bits, ("split", "bytes"))
-    return min((_of_form(job, form, options) for form in forms), key=lambda each: each.size_bytes)
+    forms = _forms(job, bits, [kind for kind in kinds if kind != "bytes"])
+    has_bytes = "bytes" in kinds or not forms
+    if not forms and "bytes" not in kinds:
+        forms = _forms(job, bits, ("split",))
+    tried = [_of_form(job, form, options) for form in forms]
+    if has_bytes and all(each.size_bytes > bits.nbytes for each in tried):
+        tried += [_of_form(job, form, options) for form in _forms(job, bits, ("bytes",))]
+    return min(tried, key=lambda each: each.size_bytes)
 
 
 def _forms(job: TensorJob, bits: Bits, kinds: Sequence[RawKind]) -> list[ExactForm]:
@@ -432,25 +449,26 @@ def _forms(job: TensorJob, bits: Bits, kinds: Sequence[RawKind]) -> list[ExactFo
     return [form for form in forms if form is not None]
 
 
-def _promising(forms: list[ExactForm], share: float) -> list[ExactForm]:
+def _promising(forms: list[ExactForm], share: float, itemsize: int) -> list[ExactForm]:
     """Those forms of a part of a tensor that may be the shortest of all of it, and what takes no time.
 
     Args:
         forms: Of the part.
         share: How many times as many values the tensor has.
+        itemsize: Bytes of a value.
     """
-    sizes = [_whole_bytes(form, estimated_bytes(form) + _missed_bytes(form, share), share) for form in forms]
+    sizes = [_whole_bytes(form, estimated_bytes(form) + _missed_bytes(form, share, itemsize), share) for form in forms]
     is_short = len(forms[0].raw) <= FEW
     return [
         f for f, size in zip(forms, sizes, strict=True) if is_short or f.integers is None or size <= NEAR * min(sizes)
     ]
 
 
-def _missed_bytes(form: ExactForm, share: float) -> float:
+def _missed_bytes(form: ExactForm, share: float, itemsize: int) -> float:
     """What the entropy of a part that holds many different values is too low by (G. A. Miller, 1955)."""
     if form.kind != "palette" or form.integers is None or share == 1:
         return 0.0
-    return (len(np.unique(form.integers)) - 1) / (2 * math.log(2)) / 8
+    return (table_size(form, itemsize) - 1) / (2 * math.log(2)) / 8
 
 
 def _whole_bytes(form: ExactForm | None, n_bytes: float, share: float) -> float:

@@ -55,6 +55,7 @@ class TensorFacts:
 
     Attributes:
         is_finite: Whether `finite_float32` gives its values; None: not known yet.
+        n_different: Its `codebooks.n_different_of_part`.
         sure_energy: Its `quality.sure_energy`, with and without rows.
         signal: What its errors are held against.
         has_few_levels: Whether it has a few values, each of which comes often.
@@ -64,6 +65,7 @@ class TensorFacts:
     """
 
     is_finite: bool | None = None
+    n_different: int | None = None
     sure_energy: dict[bool, float] = field(default_factory=dict)
     signal: Signal | None = None
     has_few_levels: bool | None = None
@@ -110,6 +112,26 @@ class TensorJob:
     is_judged: bool = True
     scaling: LocalScaling | None = None
 
+    def with_step(self, own_qp: int | None, rule: Rule | None, least_db: float) -> TensorJob:
+        """The same with a step of its own. `dataclasses.replace` takes several times as long."""
+        return TensorJob(
+            self.name,
+            self.high_name,
+            self.array,
+            self.number_format,
+            self.node_id,
+            self.parent,
+            self.past,
+            self.n_threads,
+            rule,
+            own_qp,
+            self.unary_length_minus1,
+            least_db,
+            self.facts,
+            self.is_judged,
+            self.scaling,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedTensor:
@@ -147,6 +169,8 @@ class EncodedTensor:
     @property
     def size_bytes(self) -> int:
         """Payloads, codebooks and raw bytes, and what a high half has beside its payload."""
+        if len(self.units) == 1 and self.raw is None:
+            return payload_bytes(self.units[0])
         n_raw = 0 if self.raw is None else len(self.raw.raw) + RAW_ENTRY_BYTES
         high = self.units[1:]
         names = sum(HIGH_UNIT_BYTES + len(unit.topology_elem_id_list[0].encode()) for unit in high)
@@ -225,6 +249,8 @@ def with_unary_length(unit: DataUnit, indices: NDArray[np.int32]) -> DataUnit:
 
 def payload_bytes(unit: DataUnit) -> int:
     """Payload and codebook, and of a block the names behind the first."""
+    if unit.codebook is None and len(unit.topology_elem_id_list) == 1:
+        return len(unit.payload)
     names = sum(len(name.encode()) + 1 for name in unit.topology_elem_id_list[1:])
     return len(unit.payload) + (-(-codebook_bits(unit.codebook) // 8) if unit.codebook else 0) + names
 

@@ -414,10 +414,14 @@ def _checked_indices(tensor: TensorInput) -> NDArray[np.int32]:
         low, high = -params.codebook_zero_offset, params.codebook_size - 1 - params.codebook_zero_offset
     elif params.dq_flag:
         low, high = -MAX_DEPENDENT_INDEX, MAX_DEPENDENT_INDEX
-    if (params.codebook_size is not None or params.dq_flag or indices.dtype != np.int32) and not (
-        low <= int(indices.min()) and int(indices.max()) <= high
-    ):
-        raise InputError(f"indices {indices.min()} to {indices.max()}: {low} to {high} can be coded")
+    is_limited = params.codebook_size is not None or params.dq_flag
+    if indices.dtype == np.int32:
+        indices = np.ascontiguousarray(indices, np.int32)
+        least, largest = _kernels.extremes(indices) if is_limited else (0, 0)
+    else:
+        is_limited, least, largest = True, int(indices.min()), int(indices.max())
+    if is_limited and not (low <= least and largest <= high):
+        raise InputError(f"indices {least} to {largest}: {low} to {high} can be coded")
     return np.ascontiguousarray(indices, dtype=np.int32).reshape(params.shape)
 
 

@@ -93,6 +93,12 @@ class TensorParams:
 
     def problem(self) -> str | None:
         """What makes these parameters impossible, None if nothing does."""
+        return self._size_problem() or self._codebook_problem() or self._base_problem()
+
+    def _size_problem(self) -> str | None:
+        is_matrix = self.n_rows >= 1 and self.n_columns >= 1 and self.n_values <= MAX_VALUES
+        if is_matrix and 1 <= self.unary_length <= MAX_UNARY_LENGTH and 0 <= self.scan_order <= MAX_SCAN_ORDER:
+            return None
         for name, value, low, high in (
             ("n_rows", self.n_rows, 1, MAX_VALUES),
             ("n_columns", self.n_columns, 1, MAX_VALUES),
@@ -102,7 +108,7 @@ class TensorParams:
         ):
             if not low <= value <= high:
                 return f"{name} {value}: {low} to {high} is possible"
-        return self._codebook_problem() or self._base_problem()
+        return None
 
     def _codebook_problem(self) -> str | None:
         if self.codebook_size is None:
@@ -127,18 +133,18 @@ class TensorParams:
         codebook = None
         if self.codebook_size is not None:
             codebook = self.codebook_zero_offset, self.codebook_size - 1 - self.codebook_zero_offset
-        return _kernels.Layout(
-            n_rows=self.n_rows,
-            n_columns=self.n_columns,
-            unary_length=self.unary_length,
-            block_side=4 << self.scan_order if self.scan_order else 0,
-            dependent=self.dq_flag,
-            row_skip_allowed=self.row_skip_allowed,
-            parent_present=self.parent_present,
-            codebook=codebook,
-            base=None if self.temporal is None else np.ascontiguousarray(self.temporal),
-            history=None if self.history is None else as_mask(self.history),
-            use_history=use_history,
+        return _kernels.Layout(  # by place, which is faster
+            self.n_rows,
+            self.n_columns,
+            self.unary_length,
+            4 << self.scan_order if self.scan_order else 0,
+            self.dq_flag,
+            self.row_skip_allowed,
+            self.parent_present,
+            codebook,
+            None if self.temporal is None else np.ascontiguousarray(self.temporal),
+            None if self.history is None else as_mask(self.history),
+            use_history,
         )
 
 

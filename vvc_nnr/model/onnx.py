@@ -24,9 +24,9 @@ from vvc_nnr.model.onnx_constants import (
     has_data,
     is_coded,
     keys_of_constants,
-    packed_format,
+    packed_constants,
 )
-from vvc_nnr.model.onnx_packed import packed_bytes
+from vvc_nnr.model.onnx_packed import PACKED_FORMATS, packed_bytes
 from vvc_nnr.model.onnx_proto import every_tensor, import_onnx, load_external_data, parsed, serialised
 from vvc_nnr.roles.by_onnx_node import operator_roles
 from vvc_nnr.roles.roles import TensorRole
@@ -97,9 +97,9 @@ def write_onnx(path: Path | str, graph: bytes, arrays: NamedArrays) -> int:
 
 def _n_spared_bytes(model: Any, arrays: NamedArrays) -> int:
     """What a model's file has less than its arrays, since values of fewer than eight bits are packed in it."""
-    told = {each.key: packed_format(each.tensor) for each in constants(model) if each.key in arrays}
-    counts = {name: math.prod(shape_of(arrays[name])) for name in told}
-    return sum(counts[name] - packed_bytes(packed, counts[name]) for name, packed in told.items() if packed)
+    counts = {name: math.prod(shape_of(arrays[name])) for name in arrays}
+    told = packed_constants(model, arrays)
+    return sum(counts[name] - packed_bytes(PACKED_FORMATS[kind], counts[name]) for name, kind in told.items())
 
 
 def take_apart(model: Any, n_bytes: int) -> OnnxModel:

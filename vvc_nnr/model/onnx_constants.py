@@ -9,7 +9,7 @@ taken gets "'" at its end, once or more, in the order of the graphs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +125,18 @@ def packed_format(tensor: Any) -> PackedFormat | None:
     """The type of a tensor whose values take fewer than eight bits; None of others."""
     data_type = import_onnx().TensorProto.DataType
     return PACKED_FORMATS.get(data_type.Name(tensor.data_type)) if tensor.data_type in data_type.values() else None
+
+
+def packed_constants(model: Any, names: Container[str]) -> dict[str, str]:
+    """The types, such as "INT4", of those constants of a model whose values are packed, several in a byte.
+
+    Args:
+        model: The `ModelProto`.
+        names: The keys of the constants that are asked for.
+    """
+    name_of = import_onnx().TensorProto.DataType.Name
+    told = {each.key: each.tensor for each in constants(model) if each.key in names}
+    return {key: name_of(tensor.data_type) for key, tensor in told.items() if packed_format(tensor)}
 
 
 def comes_back(tensor: Any) -> bool:

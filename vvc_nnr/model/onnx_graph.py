@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
@@ -17,6 +17,7 @@ from vvc_nnr.model.onnx_constants import (
     has_data,
     keys_of_constants,
     n_values,
+    packed_constants,
 )
 from vvc_nnr.model.onnx_proto import every_tensor, import_onnx, parsed, serialised
 from vvc_nnr.roles.by_name import named_roles
@@ -68,6 +69,28 @@ def graph_constants(graph: bytes, taken: Mapping[str, Any]) -> NamedArrays:
         for each in constants(model)
         if each.key not in taken and each.tensor.data_type in known and has_data(each.tensor)
     }
+
+
+def packed_types(graph: bytes, names: Container[str]) -> dict[str, str]:
+    """The types in ONNX, such as "INT4", of the tensors whose values are packed in the file, several in a byte.
+
+    Args:
+        graph: The model without its tensors.
+        names: Of those that were taken out.
+
+    Raises:
+        InputError: If the package onnx is not installed.
+    """
+    return packed_constants(parsed(graph), names)
+
+
+def keeps_constants(graph: bytes) -> bool:
+    """Whether a graph has constants of its own, as small ones are; False of one that cannot be read."""
+    try:
+        model = parsed(graph)
+    except (BitstreamError, InputError):
+        return False
+    return any(has_data(each.tensor) for each in constants(model))
 
 
 def without_constants(graph: bytes, taken: NamedArrays) -> tuple[bytes, NamedArrays]:

@@ -74,9 +74,18 @@ def are_few(values: NDArray[np.float32], max_size: int) -> bool:
         values: float32, any shape.
         max_size: How many may differ.
     """
+    return are_so_few(n_different_of_part(values), values.size, max_size)
+
+
+def n_different_of_part(values: NDArray[np.float32]) -> int:
+    """How many different values a part of a tensor, or all of a small one, has."""
     flat = values.reshape(-1)
-    part = set(flat[:: max(1, flat.size // _SAMPLE)][:_SAMPLE].tolist())
-    return len(part) <= min(max_size, _MOST_OF_SAMPLE if flat.size > _SAMPLE else max_size)
+    return len(set(flat[:: max(1, flat.size // _SAMPLE)][:_SAMPLE].tolist()))
+
+
+def are_so_few(n_different: int, n_values: int, max_size: int) -> bool:
+    """What `are_few` says, by `n_different_of_part` and the number of values."""
+    return n_different <= min(max_size, _MOST_OF_SAMPLE if n_values > _SAMPLE else max_size)
 
 
 def _codebook(members: list[int], counts: NDArray[np.int64]) -> Codebook:
@@ -89,6 +98,10 @@ def codebook_bits(codebook: Codebook) -> int:
     size, zero = len(codebook.values), codebook.zero_offset
     signed = ((zero - (size >> 1), 2), (codebook.values[zero], 7))
     head = 4 + _gap_bits([size], 2) + sum(_gap_bits([2 * abs(value)], order) for value, order in signed)
+    # The order that this package chose is the best up to itself; the kernel tells its bits at once.
+    order, n_bits = _kernels.best_gap_order(np.array(codebook.values, np.int64), codebook.egk)
+    if order == codebook.egk:
+        return head + n_bits
     return head + _gap_bits([b - a - 1 for a, b in pairwise(codebook.values)], codebook.egk)
 
 

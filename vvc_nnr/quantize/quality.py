@@ -417,8 +417,13 @@ class Spreads:
         What is left of the bits since a large tensor's next finer step takes more makes all others finer.
         """
         found, left, lowest = dict(qps), bits - self.bits_of(qps, qp_density), qp_limits(qp_density)[0]
-        names = list(found)
+        names, known = list(found), self._known[qp_density]
         wanted_steps = np.array([wanted[name] for name in names])
+
+        def bits_of(key: tuple[str, int]) -> float:
+            found_bits: float | None = known.get(key)
+            return self.bits_of(dict([key]), qp_density) if found_bits is None else found_bits
+
         for _ in range(FILLING_ROUNDS):
             before = dict(found)
             ratios = wanted_steps / step_sizes(np.array(list(before.values()), np.int64), qp_density)
@@ -427,7 +432,7 @@ class Spreads:
                 finer = max(before[name] - 1, lowest)
                 if step_size(finer, qp_density) < self[name].least_step:
                     continue
-                more = self.bits_of({name: finer}, qp_density) - self.bits_of({name: before[name]}, qp_density)
+                more = bits_of((name, finer)) - bits_of((name, before[name]))
                 if more <= left:
                     found[name], left = finer, left - more
             if found == before:

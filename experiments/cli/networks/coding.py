@@ -81,11 +81,21 @@ def sizes(
     arrays: Mapping[str, Tensor | FloatBits],
     metadata: Mapping[str, str],
     n_bytes: int,
+    graph: bytes | None = None,
 ) -> Outcome:
-    """The size of what was written, against that of the network as a safetensors file of float32."""
+    """The size of what was written, against that of the network as a safetensors file of float32.
+
+    Args:
+        output: The file.
+        method: How it was coded.
+        arrays: The network's tensors.
+        metadata: Its texts.
+        n_bytes: Size of the file.
+        graph: Its graph, if it has one, where constants that are too small to be coded stay.
+    """
     float_size = float32_size(arrays, metadata)
     ratio = float_size / n_bytes
-    empty = "" if arrays else "; the network has no tensor"
+    empty = "" if arrays else f"; {_why_empty(graph)}"
     text = f"{output}: {n_bytes} bytes ({method}), as a float32 file {float_size}, ratio {ratio:.2f}{empty}"
     data = {
         "output": str(output),
@@ -96,6 +106,15 @@ def sizes(
         "n_tensors": len(arrays),
     }
     return Outcome(text, data)
+
+
+def _why_empty(graph: bytes | None) -> str:
+    """Why nothing is coded of a network."""
+    from vvc_nnr.model.onnx_graph import keeps_constants
+
+    if graph is None or not keeps_constants(graph):
+        return "the network has no tensor"
+    return "all constants are so small that they stay in the graph, as they are"
 
 
 def with_growth(outcome: Outcome, made: CodedNetwork) -> Outcome:

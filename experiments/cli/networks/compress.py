@@ -174,7 +174,7 @@ class Compress(Command):
         """The coded network with the levels of its features, else as it is."""
         network, data = read_arrays(path), _with_levels(read_bytes(path), path)
         write_file(self.output, data)
-        return sizes(self.output, "nnc", network.arrays, network.metadata, len(data))
+        return sizes(self.output, "nnc", network.arrays, network.metadata, len(data), network.graph)
 
     def _nnc(self, path: Path) -> Outcome:
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
@@ -226,7 +226,7 @@ class Compress(Command):
         if self.integer:
             made = replace(made, data=_with_levels(made.data, path))
         write_file(self.output, made.data)
-        outcome = sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data))
+        outcome = sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data), network.graph)
         outcome = with_constants(with_quality(outcome, made), coded, self.coding)
         return with_notes(with_growth(outcome, made), network.left_out, network.arrays)
 
@@ -327,7 +327,7 @@ class Decompress(Command):
             n_bytes = len(data)
         else:
             n_bytes = write_arrays(self.output, network)
-        outcome = sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes)
+        outcome = sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes, network.graph)
         outcome = with_notes(outcome, network.left_out, network.arrays)
         outcome = with_lost_graph(outcome, network, self.output)
         return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_coded else outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from vvc_nnr.experiments.tables.table import Cell, Column, Table, to_markdown
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.model.container import FLOAT_DTYPES, NAMES_OF_BITS, float32_size
+from vvc_nnr.model.onnx_packed import PACKED_FORMATS
 from vvc_nnr.model.safetensors import StoredTensor, describe_network, read_uniform_metadata
 from vvc_nnr.network_file import NNC_SUFFIX, NetworkArrays, common_prefix, kind_of_file, plain_bytes, read_arrays
 from vvc_nnr.options import CompressOptions
@@ -150,18 +152,34 @@ def inspect_arrays(network: NetworkArrays, path: Path, role_of: Mapping[str, str
         InputError: If a role does not exist or fits no name.
     """
     roles = override_roles(network.roles or named_roles(network.arrays), role_of)
-    tensors = [_described(name, array) for name, array in network.arrays.items()]
+    packed = _packed_types(network)
+    tensors = [_described(name, array, packed.get(name)) for name, array in network.arrays.items()]
     data = {
         "n_bytes": network.n_bytes,
         "float32_bytes": float32_size(network.arrays, network.metadata),
         "left_out": list(network.left_out),
     }
     expected = expected_snrs_db(network.arrays, roles, options)
-    return _outcome(path, tensors, roles, expected, _notes(network), data)
+    n_spared = sum(
+        math.prod(each.shape) * itemsize_of(network.arrays[each.name]) - each.n_bytes
+        for each in tensors
+        if each.name in packed
+    )
+    return _outcome(path, tensors, roles, expected, _notes(network, n_spared), data)
 
 
-def _notes(network: NetworkArrays) -> list[str]:
-    notes = [f"File: {network.n_bytes} bytes, {plain_bytes(network.arrays)} of them tensors."]
+def _packed_types(network: NetworkArrays) -> dict[str, str]:
+    """The ONNX types of the tensors of an ONNX model of which several values share a byte, by name."""
+    if network.graph is None:
+        return {}
+    from vvc_nnr.model.onnx_graph import packed_types
+
+    return packed_types(network.graph, network.arrays)
+
+
+def _notes(network: NetworkArrays, n_spared: int) -> list[str]:
+    """Lines below the table; tensors take so many bytes less than their arrays."""
+    notes = [f"File: {network.n_bytes} bytes, {plain_bytes(network.arrays) - n_spared} of them tensors."]
     if network.graph is not None:
         notes.append(f"Graph: {len(network.graph)} bytes; it travels with the tensors.")
     return notes + left_out_notes(network.left_out) + prefix_notes(network.arrays)
@@ -221,14 +239,16 @@ def _json(tensor: StoredTensor, role: TensorRole | None, expected_db: float | No
     return asdict(tensor) | {"shape": list(tensor.shape)} | told
 
 
-def _described(name: str, array: Array | FloatBits) -> StoredTensor:
-    """A tensor of a file of another kind, in the words of safetensors."""
+def _described(name: str, array: Array | FloatBits, packed_type: str | None) -> StoredTensor:
+    """A tensor of a file of another kind, in the words of safetensors; of an ONNX model with its type, if packed."""
     number_format = number_format_of(name, array)
     plain, bits = np.asarray(numpy_values(array)), 8 * itemsize_of(array)
     dtype = "BOOL" if number_format == "bool" else NAMES_OF_BITS.get(number_format) or _short(number_format)
+    if packed_type is not None:
+        dtype, bits = _short(packed_type), PACKED_FORMATS[packed_type].bits
     with np.errstate(invalid="ignore"):
         ends = (float(plain.min()), float(plain.max())) if plain.size else (None, None)
-    return StoredTensor(name, plain.shape, dtype, bits, plain.size * bits // 8, *ends)
+    return StoredTensor(name, plain.shape, dtype, bits, -(-plain.size * bits // 8), *ends)
 
 
 def _short(number_format: str) -> str:
