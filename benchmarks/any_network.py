@@ -167,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.packages or asked.wheels is None:
         print("\n".join(sorted({source.package for source in NETWORKS.values()})))
         return 0
+    if asked.json and not asked.json.parent.is_dir():
+        parser.error(f"--json: {asked.json.parent} is no folder")
     torch.set_num_threads(1)
     rows = []
     for name in asked.only:
@@ -176,9 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with Peer(asked.peer) if asked.peer else contextlib.nullcontext() as peer:
                 rows.append(row_of(name, network, peer, asked.draws, asked.sensitivity))
         print(table_of(rows[-1:], asked.sensitivity), file=sys.stderr)
+        if asked.json:
+            asked.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     print(table_of(rows, asked.sensitivity))
-    if asked.json:
-        asked.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     return 0
 
 

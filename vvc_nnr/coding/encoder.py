@@ -326,10 +326,11 @@ def rules_with_copies(rules: Mapping[str, Rule], copies: Mapping[str, tuple[str,
 
 
 def _rule(told: TensorRole, by_name: Candidate | None) -> Rule:
-    """The rule of a role; of weights with the candidate that the operator or else the name tells."""
-    candidate = told.candidate or by_name
+    """The rule of a role; of weights with the candidate that the operator or else the name tells, and as gates."""
     rule = RULES[told.role]
-    return replace(rule, candidate=candidate) if candidate and told.role is Role.WEIGHT else rule
+    if told.role is not Role.WEIGHT:
+        return rule
+    return replace(rule, candidate=told.candidate or by_name, is_gate=told.is_gate)
 
 
 def _beyond_graph(metadata: Mapping[str, str], graph: Graph | None) -> Mapping[str, str]:

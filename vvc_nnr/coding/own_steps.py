@@ -38,6 +38,8 @@ from vvc_nnr.roles.roles import Rule
 # Added to the SNR of the first weights in a network's order and taken from that of the last, in between in proportion:
 # errors of early layers pass through all others. Those of the last are evened out by none.
 EARLY_DB, LAST_DB = 3.0, 10.0
+# Taken from that of weights that make gates of channels (`vvc_nnr.roles.channel_gates`).
+GATE_DB = 6.0
 # Added to that of biases, norms and other vectors, which cost next to nothing.
 VECTOR_DB = 9.0
 
@@ -132,7 +134,8 @@ def _offsets_db(
 
     Floats beside a quantised network's own weights do not tell their places. Weights of recurrent layers keep the SNR
     of what makes the new state; those of the state get no finer step than those of the layer's input, and are no last
-    layer. A weight that stands for copies is in all their places, and keeps what it does in the best of them.
+    layer. Those that make gates of channels keep GATE_DB less. A weight that stands for copies is in all their places,
+    and keeps what it does in the best of them.
     """
     found = dict.fromkeys(vectors, VECTOR_DB) | {name: spread.candidate_db for name, spread in weights.items()}
     places = {name: place for place, name in enumerate(rules)}
@@ -149,7 +152,8 @@ def _offsets_db(
         for name, more_db in zip(ordered, by_place, strict=True):
             best[name] = max(more_db, best.get(name, -math.inf))
         for name, more_db in best.items():
-            found[name] += more_db
+            is_gate = name in rules and rules[name].is_gate
+            found[name] += more_db - (GATE_DB if is_gate else 0.0)
     for name, other in of_state.items():
         own, of_input = weights[name], weights[other]
         same_step_db = 20 * math.log10(own.rms / of_input.rms) + 10 * math.log10(own.n_values / of_input.n_values)

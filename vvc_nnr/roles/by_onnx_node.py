@@ -18,6 +18,7 @@ import numpy as np
 
 from vvc_nnr.bitstream.number_formats import NamedArrays, is_float, number_format_of, shape_of
 from vvc_nnr.roles.by_name import by_values, looks_trained
+from vvc_nnr.roles.channel_gates import channel_gate_outputs
 from vvc_nnr.roles.gates import candidate_of_operator
 from vvc_nnr.roles.roles import Role, TensorRole
 
@@ -201,6 +202,7 @@ def operator_roles(
     """
     walk = _Walk(arrays, keys, model.functions)
     ends, few = _ends(model.graph), _OFFSET_SHARE * _n_floats(arrays)
+    gates = channel_gate_outputs(model.graph)
     uses: dict[str, TensorRole] = {}
     layer, input_weight = None, ""
     for node, place, carried in walk.graph(model.graph, MAIN_GRAPH, {}):
@@ -212,8 +214,12 @@ def operator_roles(
             layer, input_weight = node, carried.name
         elif use.candidate and place == _OF_STATE and layer is node:
             use = replace(use, candidate=replace(use.candidate, input_weight=input_weight))
-        if carried.name not in uses or use.role in (Role.VARIANCE, Role.DIVISOR):
-            uses[carried.name] = use
+        is_gate = use.role is Role.WEIGHT and not gates.isdisjoint(node.output)
+        known = uses.get(carried.name)
+        if known is not None:
+            is_gate = is_gate and known.is_gate
+            use = use if use.role in (Role.VARIANCE, Role.DIVISOR) else known
+        uses[carried.name] = replace(use, is_gate=is_gate)
     return {
         name: _told(name, uses.get(name), arrays) for name in (*uses, *(name for name in arrays if name not in uses))
     }

@@ -75,6 +75,7 @@ class Rule:
         qp_offset: Added to the option's QP; of "qp" only.
         is_added: It is added to something, so that what its values share says nothing of what they differ by.
         candidate: Which of its values make the new state of a recurrent layer, so that its step follows theirs.
+        is_gate: It makes gates of channels and nothing else.
         copies: Names of tensors that it stands for, which the steps follow from too.
     """
 
@@ -86,6 +87,7 @@ class Rule:
     qp_offset: int = 0
     is_added: bool = False
     candidate: Candidate | None = None
+    is_gate: bool = False
     copies: tuple[str, ...] = field(default=(), compare=False)
 
 
@@ -128,6 +130,7 @@ def strictest_rule(rules: Sequence[Rule]) -> Rule:
         qp_offset=min(rule.qp_offset for rule in alike),
         is_added=any(rule.is_added for rule in alike),
         candidate=candidates[0] if candidates else None,
+        is_gate=all(rule.is_gate for rule in alike),
     )
 
 
@@ -139,11 +142,13 @@ class TensorRole:
         role: Its role.
         reason: What that was told by, such as "name" or "module BatchNorm2d".
         candidate: Which of its values make the new state of a recurrent layer, where an operator tells.
+        is_gate: Whether it makes gates of channels and nothing else, where a graph tells.
     """
 
     role: Role
     reason: str
     candidate: Candidate | None = None
+    is_gate: bool = False
 
 
 def exact_names(roles: Mapping[str, TensorRole]) -> frozenset[str]:
