@@ -30,9 +30,16 @@ UUID_BYTES = 16
 _START_CODE = b"\x00\x00\x01"
 _LONG_START_CODE = b"\x00\x00\x00\x01"
 _TRAILING_BITS = 0x80
-_SHARES_WITH = {**dict.fromkeys((0, 1, 130), "timing"), 3: "filler", 129: "parameter sets", 133: "nesting"}
-"""Messages that share a NAL unit with their like alone (annexes D of H.266 and H.265): buffering period, picture timing
-and decoding unit information; filler; active parameter sets of HEVC; nested messages, whatever they hold."""
+_SHARES_WITH = {
+    **dict.fromkeys((0, 130, 203), "timing"),
+    1: "picture timing",
+    3: "filler",
+    129: "parameter sets",
+    133: "nesting",
+}
+"""Messages that share a NAL unit with their like alone (annexes D of H.266 and H.265): buffering period, decoding unit
+information and levels of subpictures; picture timing, which VVC keeps apart from those too where all layer sets have
+the same; filler; active parameter sets of HEVC; nested messages, whatever they hold."""
 _MUST_ESCAPE = re.compile(rb"\x00\x00(?=[\x00-\x03])")
 
 
@@ -253,20 +260,37 @@ def inserted_units(
     return b"".join(_LONG_START_CODE + unit for unit in units)
 
 
-def remove_sei(stream: bytes, is_removed: Callable[[SeiMessage], bool], standard: VideoStandard = "vvc") -> bytes:
+def remove_sei(
+    stream: bytes,
+    is_removed: Callable[[SeiMessage], bool],
+    standard: VideoStandard = "vvc",
+    *,
+    at: Placement = "picture",
+) -> bytes:
     """The stream without some of its SEI messages; a NAL unit goes when nothing is left in it.
+
+    Args:
+        stream: The byte stream.
+        is_removed: Which messages go.
+        standard: The standard of the stream.
+        at: At which pictures, as `insert_sei` chooses them.
 
     Raises:
         BitstreamError: If the data is no byte stream, or an SEI unit's sizes do not fit into it.
         UnsupportedError: If there is more than one layer, or the stream is of another standard.
     """
     syntax = _SYNTAX[standard]
+    pictures = None if at == "picture" else _pictures(stream, standard)
+    chosen = None if pictures is None else {n for n, each in enumerate(pictures) if _is_chosen(each, n, at, syntax)}
     parts: list[bytes] = []
     copied = end_before = 0  # what is copied, and where the unit before this one ended
+    picture = -1
     for unit in _units(stream, standard):
+        picture += unit.starts_picture
         if unit.kind == syntax.prefix_sei or unit.kind == syntax.suffix_sei:
             messages = [message for message, _ in _messages_of(stream, unit, syntax)]
-            kept = [message for message in messages if not is_removed(message)]
+            is_here = chosen is None or picture + (unit.kind == syntax.prefix_sei) in chosen
+            kept = [message for message in messages if not (is_here and is_removed(message))]
             if len(kept) < len(messages):
                 header = stream[unit.begin : unit.begin + syntax.header_bytes]
                 parts.append(stream[copied : unit.begin if kept else end_before])
@@ -427,8 +451,8 @@ class _Picture:
 
 def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[tuple[int, int]]:
     """Where messages go, ascending: ends of the units in front of them; and the temporal layer of each picture."""
-    pictures = _pictures(stream, standard)
-    chosen = pictures[:1] if at == "once" else [p for p in pictures if _is_chosen(p, at, _SYNTAX[standard])]
+    pictures = enumerate(_pictures(stream, standard))
+    chosen = [each for number, each in pictures if _is_chosen(each, number, at, _SYNTAX[standard])]
     return [(each.end if suffix else each.end_before, each.temporal_layer) for each in chosen]
 
 
@@ -452,7 +476,9 @@ def _pictures(stream: bytes, standard: VideoStandard) -> list[_Picture]:
     return pictures
 
 
-def _is_chosen(picture: _Picture, at: Placement, syntax: _NalSyntax) -> bool:
+def _is_chosen(picture: _Picture, number: int, at: Placement, syntax: _NalSyntax) -> bool:
+    if at == "once":
+        return number == 0
     if at == "picture" or picture.is_first:
         return True
     return picture.kind in (syntax.idr if at == "sequence" else syntax.irap)

@@ -168,6 +168,9 @@ def filter_messages(
 ) -> tuple[SeiMessage, ...]:
     """The messages that make a filter run from their picture on to the end of its sequence, in their order.
 
+    User data stands before an update: of a NAL unit with a base and its update VTM 23.13 holds what comes before user
+    data against each other, and would stop at two NNPFC messages that differ.
+
     Args:
         characteristics: The filter, or an update of one, with its place.
         settings: What this package says of it; None: nothing.
@@ -185,9 +188,11 @@ def filter_messages(
         output_flag=(True,),
     )
     own = () if settings is None else (settings.message(),)
+    if not characteristics.base_flag:
+        return (*own, characteristics.message(), running.message())
     bare = NnpfCharacteristics(id=characteristics.id, base_flag=False)
     updates = () if update is None else (with_bitstream(bare, update).message(),)
-    return (characteristics.message(), *updates, *own, running.message())
+    return (characteristics.message(), *own, *updates, running.message())
 
 
 def with_bitstream(characteristics: NnpfCharacteristics, data: bytes) -> NnpfCharacteristics:

@@ -197,7 +197,8 @@ class SeiInsert(Command):
         messages = filter_messages(network, settings)
         decided = () if self.decisions is None else (FilterDecisions(filter_id, read_bytes(self.decisions)).message(),)
         with AtomicFile(self.output) as file, naming(self.input):
-            written = insert_sei(stream, messages, at=self.at, suffix=self.suffix, standard=standard, at_first=decided)
+            before = stream if self.update_of is None else remove_sei(stream, self._is_replaced, standard, at=self.at)
+            written = insert_sei(before, messages, at=self.at, suffix=self.suffix, standard=standard, at_first=decided)
             after = _headers(written) if standard == "vvc" else None
             if after is not None:
                 check_one_format(after)  # as the command filter does
@@ -223,6 +224,10 @@ class SeiInsert(Command):
         if counted is not None:
             data |= {"n_pictures": counted.n_pictures, "n_pictures_filtered": counted.n_filtered}
         return Outcome(text, data)
+
+    def _is_replaced(self, message: SeiMessage) -> bool:
+        """Whether a message runs the base where its update runs: those of one filter at a picture must be alike."""
+        return message.payload_type == NNPFA and filter_number(message) == self.update_of
 
     def _number(self, known: list[ListedMessage]) -> int:
         used = {each.filter_id for each in known} - {None}

@@ -30,7 +30,15 @@ from vvc_nnr.experiments.records.weights import ADAPTED, ADAPTED_EACH
 from vvc_nnr.experiments.runs.decoded_pictures import DecodedPictures, PictureMaker
 from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState, adapted_base, plain_name
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
-from vvc_nnr.experiments.runs.tool_units import StateName, ToolExperiment, ToolSetup, Update, experiment_of, filter_s
+from vvc_nnr.experiments.runs.tool_units import (
+    StateName,
+    ToolExperiment,
+    ToolSetup,
+    Update,
+    experiment_of,
+    filter_s,
+    padded_like,
+)
 from vvc_nnr.files import naming, read_bytes, temporary_folder, write_file
 from vvc_nnr.filters.adaptation.measured_pictures import learning_stride
 from vvc_nnr.filters.adaptation.net_effect import loss_per_bit, measured_db, rate_slopes
@@ -221,7 +229,8 @@ def _tuned(state: NetworkState, options: ToolOptions, unit: AdaptationUnit) -> T
             scores_db.append(measured_db(components, how.measure))
             n_bits += made.n_bits
             if qp in unit.tuned_qps and number % stride == 0:
-                learnt.append(LearningPicture.of(reference, frame, layout.qp_rule.qp(made.qps), layout))
+                whole = padded_like(frame, made) or frame
+                learnt.append(LearningPicture.of(reference, whole, layout.qp_rule.qp(made.qps), layout))
         sizes.append(n_bits / 8)
         psnrs_db.append(fmean(scores_db))
     own = [place for place, (qp, _) in enumerate(unit.makers) if qp in unit.tuned_qps]

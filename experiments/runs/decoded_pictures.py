@@ -38,12 +38,14 @@ class DecodedPicture:
     """One picture as a codec made it.
 
     Attributes:
-        frame: The decoded picture.
+        frame: The decoded picture, of the size of the original.
         n_bits: Its size in the stream.
         encode_s: Its share of the encoder's processor time, None where that is not known.
         decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
         qps: Its QPs, by which networks are told theirs.
         coded: What its headers say of it, None where the pictures were decoded elsewhere.
+        padded: The same with what odd or small sides were padded with, as a decoder filters it; None: it has none of
+            that, or was cut elsewhere.
     """
 
     frame: Frame
@@ -52,6 +54,7 @@ class DecodedPicture:
     decode_s: float | None
     qps: PictureQps
     coded: CodedPicture | None = None
+    padded: Frame | None = None
 
 
 class PictureMaker(Protocol):
@@ -255,10 +258,11 @@ class PictureCoder:
         coded = self._encoder(n_threads).encode(self.source.frames(start, count), format.fps)
         stream = read_vvc_stream(coded.stream)
         encode_s = None if coded.encode_cpu_s is None else coded.encode_cpu_s / len(coded.pictures)
-        decoded = timed(decode_vvc(stream, width=format.width, height=format.height))
         told = qps_of_pictures(stream, self.options.qp)
-        for picture, qps, (frame, decode_s) in zip(coded.pictures, told, decoded, strict=True):
-            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s, qps, picture)
+        for picture, qps, (whole, decode_s) in zip(coded.pictures, told, timed(decode_vvc(stream)), strict=True):
+            frame = whole.cropped(format.width, format.height)
+            padded = whole if (whole.width, whole.height) != (format.width, format.height) else None
+            yield DecodedPicture(frame, picture.n_bits, encode_s, decode_s, qps, picture, padded)
 
     def _encoder(self, n_threads: int) -> VvcEncoder:
         options = replace(self.options, n_threads=n_threads)

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.sequence import CodedPicture, LoopFilters
 from vvc_nnr.errors import InputError
-from vvc_nnr.experiments.records.rows import ToolRow, Way
+from vvc_nnr.experiments.records.rows import DECIDED_WAYS, ToolRow, Way
 from vvc_nnr.experiments.records.settings import InputDigests
 from vvc_nnr.experiments.records.unit_rows import unit_key
 from vvc_nnr.experiments.records.viewer_pictures import (
@@ -46,7 +46,13 @@ from vvc_nnr.experiments.records.viewer_pictures import (
     store_picture,
 )
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, is_adapted
-from vvc_nnr.experiments.runs.decoded_pictures import ANCHOR_FILTERS, Coding, DecodedPictures, PictureMaker
+from vvc_nnr.experiments.runs.decoded_pictures import (
+    ANCHOR_FILTERS,
+    Coding,
+    DecodedPicture,
+    DecodedPictures,
+    PictureMaker,
+)
 from vvc_nnr.experiments.runs.joint_ways import JointWays
 from vvc_nnr.experiments.runs.network_units import UnitSetup
 from vvc_nnr.experiments.runs.networks import GivenNetwork, NetworkState
@@ -373,7 +379,7 @@ class ToolExperiment:
         for place, original, each in zip(_places(unit), originals, pictures, strict=True):
             reference, frame = comparable(original, each.frame, has_ssim=True)
             costs = (each.n_bits, each.encode_s, each.decode_s)
-            yield MadePicture(place, reference, frame, *costs, each.qps, each.coded)
+            yield MadePicture(place, reference, frame, *costs, each.qps, each.coded, padded_like(frame, each))
 
     def _measured(self, picture: MadePicture, name: StateName | None) -> list[ToolRow]:
         """The rows of the codec alone, or of a network; keeps the picture for the viewer."""
@@ -385,12 +391,15 @@ class ToolExperiment:
 
     def _filtered(self, picture: MadePicture, name: StateName) -> list[_Output]:
         """The network in each of its ways; what is decided is measured as it is decoded from its bytes."""
-        runner, qp, decoded = self._ready_runner(picture, name), self._told_qp(picture, name), picture.decoded
-        start_s = time.process_time()
-        correction = correction_by(runner, decoded, qp)
-        network_s = time.process_time() - start_s
-        full, full_s = _timed_application(decoded, correction, None)
+        decoded, whole = picture.decoded, picture.padded or picture.decoded
+        correction, network_s = self._timed_correction(picture, name, whole)
+        full, full_s = _timed_application(whole, correction, None)
+        full = full.cropped(decoded.width, decoded.height)
         outputs = [_Output("full", full, 0, network_s + full_s, network_s + full_s)]
+        if whole is not decoded and set(DECIDED_WAYS) & set(
+            self.options.ways
+        ):  # decisions are of the size that is shown
+            correction, network_s = self._timed_correction(picture, name, decoded)
         if self.options.are_joint(picture.place.config):
             return [*outputs, *self._jointly(picture, name, correction, network_s)]
         for way, decisions, search_s in _searched(picture, correction, self.options.ways):
@@ -439,13 +448,18 @@ class ToolExperiment:
             self._runners[name] = runner
         return self._runners[name]
 
-    def _ready_runner(self, picture: MadePicture, name: StateName) -> Runner:
-        """The network's runner, after a picture of this size: some backends compile for each size, which is loading."""
-        runner, size = self._runner(name), (picture.decoded.width, picture.decoded.height)
+    def _timed_correction(self, picture: MadePicture, name: StateName, frame: Frame) -> tuple[Correction, float]:
+        """What the network changes of a picture, with or without its padding, and its processor time.
+
+        It has run on a picture of this size by then: some backends compile for each size, which is loading.
+        """
+        runner, qp, size = self._runner(name), self._told_qp(picture, name), (frame.width, frame.height)
         if self._ready_for.get(name) != size:
-            correction_by(runner, picture.decoded, self._told_qp(picture, name))
+            correction_by(runner, frame, qp)
             self._ready_for[name] = size
-        return runner
+        start_s = time.process_time()
+        correction = correction_by(runner, frame, qp)
+        return correction, time.process_time() - start_s
 
     def _row(self, picture: MadePicture, name: StateName | None, output: _Output) -> ToolRow:
         scores, coded = picture_scores(picture.reference, output.frame, peak=self.options.psnr_peak), picture.coded
@@ -623,6 +637,12 @@ class Place:
     update: Update | None = None
 
 
+def padded_like(frame: Frame, decoded: DecodedPicture) -> Frame | None:
+    """A decoded picture with its padding, in the chroma format of what is compared with the original; None: without."""
+    padded = decoded.padded
+    return padded and Frame(padded.planes[: len(frame.planes)], padded.bit_depth, frame.chroma_format)
+
+
 def _names(unit: ToolUnit) -> list[StateName | None]:
     """What is measured of each picture: None is the codec alone."""
     return [*([None] if unit.is_with_codec else []), *unit.networks]
@@ -646,6 +666,7 @@ class MadePicture:
         decode_s: Processor time of its decoding with the check of its MD5, None where that is not known.
         qps: Its QPs, by which networks are told theirs.
         coded: What its headers say of it, None where it was decoded elsewhere.
+        padded: The decoded picture with what odd or small sides were padded with; None: there is no such.
     """
 
     place: Place
@@ -656,6 +677,7 @@ class MadePicture:
     decode_s: float | None
     qps: PictureQps
     coded: CodedPicture | None = None
+    padded: Frame | None = None
 
     @property
     def own_qp(self) -> int:

@@ -1,12 +1,14 @@
 """An ONNX model as operations of torch, through which gradients go; the runtime that filters has none.
 
-Each operator of a plain convolutional filter is one entry of a table. What these compute is held against ONNX Runtime
-on a picture before anything is learnt through it, so that an operator that means something else in another version of
-ONNX is refused.
+Each operator of a plain convolutional filter is one entry of a table. Among them are those of whole numbers by which a
+graph for pictures of any size computes sides, pads and places from the shapes of its own tensors. What all of these
+compute is held against ONNX Runtime on a picture before anything is learnt through it, so that an operator that means
+something else in another version of ONNX is refused.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
@@ -56,6 +58,8 @@ class DifferentiableOnnx(OnnxNetwork):
         self._nodes = []
         for node in graph.node:
             attributes = {each.name: import_onnx().helper.get_attribute_value(each) for each in node.attribute}
+            if node.op_type == "ConstantOfShape" and "value" in attributes:
+                attributes["value"] = torch.from_numpy(np.array(to_array(attributes["value"])))
             if node.op_type != "Constant":
                 self._nodes.append((node.op_type, tuple(node.input), tuple(node.output), attributes))
             elif node.output[0] not in names:
@@ -114,6 +118,11 @@ def _constant(attributes: _Attributes, to_array: Callable[[Any], Any]) -> Tensor
 
 def _ints(value: Tensor | Sequence[int] | None) -> list[int]:
     return [] if value is None else [int(each) for each in value]
+
+
+def _floats(value: Tensor | None) -> list[float]:
+    """Constants that an operator takes as numbers, to which no gradient goes."""
+    return [] if value is None else [float(each) for each in value.detach()]
 
 
 def _number(value: Tensor | float) -> float:
@@ -184,11 +193,13 @@ def _slice(inputs: _Inputs, attributes: _Attributes) -> Tensor:
     axes = _ints(_given(inputs, 3)) or _ints(attributes.get("axes")) or list(range(len(starts)))
     steps = _ints(_given(inputs, 4)) or [1] * len(starts)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if step < 1:
-            raise ValueError("Slice with a step below 1")
-        places = [slice(None)] * found.ndim
-        places[axis] = slice(start, end, step)
-        found = found[tuple(places)]
+        if step < 0:  # which torch has no slices of
+            places = torch.arange(*slice(start, end, step).indices(found.shape[axis]))
+            found = found.index_select(axis, places)
+        else:
+            chosen = [slice(None)] * found.ndim
+            chosen[axis] = slice(start, end, step)
+            found = found[tuple(chosen)]
     return cast(Tensor, found)
 
 
@@ -203,7 +214,9 @@ def _split(inputs: _Inputs, attributes: _Attributes) -> tuple[Tensor, ...]:
 
 def _reshape(inputs: _Inputs, attributes: _Attributes) -> Tensor:
     before, wanted = inputs[0], _ints(inputs[1])
-    return cast(Tensor, before.reshape([before.shape[axis] if side == 0 else side for axis, side in enumerate(wanted)]))
+    if not attributes.get("allowzero", 0):
+        wanted = [before.shape[axis] if side == 0 else side for axis, side in enumerate(wanted)]
+    return cast(Tensor, before.reshape(wanted))
 
 
 def _depth_to_space(inputs: _Inputs, attributes: _Attributes) -> Tensor:
@@ -261,23 +274,137 @@ def _unsqueeze(inputs: _Inputs, attributes: _Attributes) -> Tensor:
     return cast(Tensor, found)
 
 
+def _squeeze(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    axes = _ints(_given(inputs, 1)) or _ints(attributes.get("axes"))
+    return cast(Tensor, inputs[0].squeeze(axes) if axes else inputs[0].squeeze())
+
+
+def _shape(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    start, end = attributes.get("start", 0), attributes.get("end")
+    return torch.tensor(inputs[0].shape[start:end], dtype=torch.int64)
+
+
+def _gather(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    found, places = inputs[:2]
+    axis = int(attributes.get("axis", 0)) % found.ndim
+    flat = torch.where(places < 0, places + found.shape[axis], places).long().flatten()
+    shape = (*found.shape[:axis], *places.shape, *found.shape[axis + 1 :])
+    return cast(Tensor, found.index_select(axis, flat).reshape(shape))
+
+
+def _constant_of_shape(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    value = attributes.get("value", torch.zeros(1))
+    return value.reshape(()).expand(_ints(inputs[0]))  # type: ignore[no-any-return]
+
+
+def _cast(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    to = import_onnx().helper.tensor_dtype_to_np_dtype(int(attributes["to"]))
+    return cast(Tensor, inputs[0].to(torch.from_numpy(np.empty(0, to)).dtype))
+
+
+def _div(inputs: _Inputs, _: _Attributes) -> Tensor:
+    whole = not any(each.is_floating_point() for each in inputs)
+    return torch.div(inputs[0], inputs[1], rounding_mode="trunc" if whole else None)
+
+
+def _mod(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    run = torch.fmod if int(attributes.get("fmod", 0)) else torch.remainder
+    return run(inputs[0], inputs[1])
+
+
+def _expand(inputs: _Inputs, _: _Attributes) -> Tensor:
+    return inputs[0].expand(torch.broadcast_shapes(inputs[0].shape, _ints(inputs[1])))  # type: ignore[no-any-return]
+
+
+def _pool(inputs: _Inputs, attributes: _Attributes) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Kernel, strides, dilations and pads of a pooling whose pads are the same on both sides."""
+    kernel = _ints(attributes["kernel_shape"])
+    strides, dilations, pads = _sides(attributes, len(kernel))
+    half = len(kernel)
+    if half != 2 or pads[:half] != pads[half:] or int(attributes.get("ceil_mode", 0)):
+        raise ValueError("pooling of other than two axes, with pads that differ, or ceil_mode")
+    return kernel, strides, dilations, pads[:half]
+
+
+def _max_pool(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    kernel, strides, dilations, pads = _pool(inputs, attributes)
+    return functional.max_pool2d(inputs[0], kernel, strides, pads, dilations)
+
+
+def _average_pool(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    kernel, strides, dilations, pads = _pool(inputs, attributes)
+    if any(each != 1 for each in dilations):
+        raise ValueError("AveragePool with dilations")
+    counts_pads = bool(attributes.get("count_include_pad", 0))
+    return functional.avg_pool2d(inputs[0], kernel, strides, pads, count_include_pad=counts_pads)
+
+
+def _resize(inputs: _Inputs, attributes: _Attributes) -> Tensor:
+    found, scales, sizes = inputs[0], _floats(_given(inputs, 2)), _ints(_given(inputs, 3))
+    mode, corners = _resize_mode(attributes)
+    axes = [axis % found.ndim for axis in _ints(attributes.get("axes")) or range(found.ndim)]
+    by = dict(zip(axes, scales or sizes, strict=True))
+    kept = [1.0] * 2 if scales else [*found.shape[:2]]
+    if [by.get(axis, side) for axis, side in enumerate(kept)] != kept:
+        raise ValueError("Resize of other axes than rows and columns")
+    if scales:
+        factors = (by.get(2, 1.0), by.get(3, 1.0))
+        return functional.interpolate(found, scale_factor=factors, mode=mode, align_corners=corners)
+    sides = [int(by.get(axis, found.shape[axis])) for axis in (2, 3)]
+    return functional.interpolate(found, sides, mode=mode, align_corners=corners)
+
+
+def _resize_mode(attributes: _Attributes) -> tuple[str, bool | None]:
+    """Torch's mode of interpolation and align_corners for those of ONNX."""
+    names = {"mode": b"nearest", "coordinate_transformation_mode": b"half_pixel", "nearest_mode": b""}
+    mode, places, nearest = (attributes.get(name, default).decode() for name, default in names.items())
+    found = _RESIZE_MODES.get((mode, places))
+    cuts = int(attributes.get("antialias", 0)) or int(attributes.get("exclude_outside", 0))
+    keeps = attributes.get("keep_aspect_ratio_policy", b"stretch") != b"stretch"
+    if found is None or cuts or keeps or (found == "nearest" and nearest != "floor"):
+        raise ValueError(f"Resize by {mode}, {places} {nearest}, or with what antialias and its like ask for")
+    return found, None if mode == "nearest" else places == "align_corners"
+
+
+_RESIZE_MODES: Mapping[tuple[str, str], str] = {
+    ("nearest", "asymmetric"): "nearest",
+    **{
+        (mode, places): its
+        for mode, its in {"nearest": "nearest-exact", "linear": "bilinear", "cubic": "bicubic"}.items()
+        for places in ("half_pixel", "pytorch_half_pixel")
+    },
+    ("linear", "align_corners"): "bilinear",
+    ("cubic", "align_corners"): "bicubic",
+}
+"""Of ONNX's mode and coordinate_transformation_mode torch's."""
+
+
 def _hard_sigmoid(inputs: _Inputs, attributes: _Attributes) -> Tensor:
     slope, offset = float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
     return (slope * inputs[0] + offset).clamp(0, 1)  # type: ignore[no-any-return]
 
 
 OPERATORS: Mapping[str, _Operator] = {
+    "Abs": lambda given, _: torch.abs(given[0]),
     "Add": lambda given, _: given[0] + given[1],
+    "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
+    "Cast": _cast,
+    "Ceil": lambda given, _: torch.ceil(given[0]),
     "Clip": _clip,
     "Concat": lambda given, how: torch.cat(list(given), dim=int(how["axis"])),
+    "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
-    "Div": lambda given, _: given[0] / given[1],
+    "Div": _div,
     "Elu": lambda given, how: functional.elu(given[0], float(how.get("alpha", 1.0))),
+    "Equal": lambda given, _: given[0] == given[1],
     "Erf": lambda given, _: torch.erf(given[0]),
     "Exp": lambda given, _: torch.exp(given[0]),
+    "Expand": _expand,
+    "Floor": lambda given, _: torch.floor(given[0]),
+    "Gather": _gather,
     "Gelu": lambda given, how: functional.gelu(given[0], approximate=how.get("approximate", b"none").decode()),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda given, _: given[0].mean(dim=(2, 3), keepdim=True),
@@ -286,22 +413,31 @@ OPERATORS: Mapping[str, _Operator] = {
     "Identity": lambda given, _: given[0],
     "LeakyRelu": lambda given, how: functional.leaky_relu(given[0], float(how.get("alpha", 0.01))),
     "MatMul": lambda given, _: given[0] @ given[1],
+    "Max": lambda given, _: functools.reduce(torch.maximum, given),
+    "MaxPool": _max_pool,
+    "Min": lambda given, _: functools.reduce(torch.minimum, given),
+    "Mod": _mod,
     "Mul": lambda given, _: given[0] * given[1],
     "Neg": lambda given, _: -given[0],
     "PRelu": _prelu,
     "Pad": _pad,
+    "Pow": lambda given, _: torch.pow(given[0], given[1]),
     "ReduceMean": _reduce_mean,
     "Relu": lambda given, _: torch.relu(given[0]),
     "Reshape": _reshape,
+    "Resize": _resize,
+    "Shape": _shape,
     "Sigmoid": lambda given, _: torch.sigmoid(given[0]),
     "Slice": _slice,
     "Softplus": lambda given, _: functional.softplus(given[0]),
     "SpaceToDepth": _space_to_depth,
     "Split": _split,
     "Sqrt": lambda given, _: torch.sqrt(given[0]),
+    "Squeeze": _squeeze,
     "Sub": lambda given, _: given[0] - given[1],
     "Tanh": lambda given, _: torch.tanh(given[0]),
     "Transpose": lambda given, how: given[0].permute(_ints(how["perm"])),
     "Unsqueeze": _unsqueeze,
+    "Where": lambda given, _: torch.where(given[0], given[1], given[2]),
 }
 """What each operator computes, of its inputs and attributes."""

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from stand_ins import same
 from vvc_nnr.codec.decoder import ExternalDecoder, decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.nnpf import NNC_TAG_URI, NnpfActivation, NnpfCharacteristics, present_fields
-from vvc_nnr.codec.sei import insert_sei, remove_sei, sei_messages
+from vvc_nnr.codec.sei import SeiMessage, insert_sei, remove_sei, sei_messages
 from vvc_nnr.codec.sequence import VvcOptions
 from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.stream_filters import FilterDecisions, FilterSettings
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.errors import ExternalToolError
+from vvc_nnr.filters.in_stream import filter_messages
 from vvc_nnr.sequences.frame import Frame
 
 pytestmark = pytest.mark.programs
@@ -158,21 +160,35 @@ def test_a_filter_leaves_the_pictures(stream, tool):
         same(list(decode_vvc(placed)), decoded)
 
 
-@pytest.mark.parametrize("tool", ["ffmpeg", pytest.param("vvdecapp", marks=vvdecapp)])
+def messages_of_an_update() -> list[SeiMessage]:
+    place = {"mode_idc": 1, "tag_uri": NNC_TAG_URI, "uri": "ni:///sha-256-128;x", "payload_byte": b""}
+    base = replace(FILTERS["inside"], id=1, **place)
+    settings = FilterSettings(filter_id=1, is_kept=True, precision="int8", output_md5=bytes(16))
+    return [*filter_messages(base, settings, NETWORK)]
+
+
+@pytest.mark.parametrize(
+    "tool",
+    ["ffmpeg", pytest.param("vvdecapp", marks=vvdecapp), pytest.param("vtm", marks=vtm_decoder)],
+)
+@pytest.mark.parametrize("at", ["once", "picture"])
 @pytest.mark.parametrize("suffix", [False, True])
-def test_a_filter_its_update_settings_and_decisions_in_one_unit_leave_the_pictures(stream, tool, suffix):
-    """As adapt and sei insert write them. VTM 23.13 stops at a base and its update in one access unit."""
-    contents = (
-        NnpfCharacteristics(id=1, mode_idc=1, tag_uri=NNC_TAG_URI, uri="ni:///sha-256-128;x"),
-        NnpfCharacteristics(id=1, base_flag=False, payload_byte=NETWORK),
-        FilterSettings(filter_id=1, is_kept=True, precision="int8", output_md5=bytes(16)),
-        NnpfActivation(target_id=1, persistence_flag=True, target_base_flag=False, output_flag=(True,)),
-    )
+def test_a_filter_its_update_settings_and_decisions_in_one_unit_leave_the_pictures(stream, tool, suffix, at):
+    """As adapt and sei insert write them."""
     decisions = FilterDecisions(1, bytes(3000)).message()
-    placed = insert_sei(stream, [each.message() for each in contents], suffix=suffix, at_first=[decisions])
+    placed = insert_sei(stream, messages_of_an_update(), suffix=suffix, at=at, at_first=[decisions])
     assert len({each.offset_bytes for each in sei_messages(placed) if each.message == decisions}) == 1
     decode = decode_vvc if tool == "ffmpeg" else ExternalDecoder(tool).decode
     same(list(decode(placed)), list(decode_vvc(stream)))
+
+
+@vtm_decoder
+def test_vtm_stops_at_two_filters_that_no_user_data_parts(stream):
+    """Also at those of its own encoder; nothing of this package's own pictures hangs on it."""
+    base, _, update, running = messages_of_an_update()
+    for messages in ([base, update, running], [FILTERS["inside"].message(), FILTERS["elsewhere"].message()]):
+        with pytest.raises(ExternalToolError, match="the SEI messages shall have the same SEI payload content"):
+            list(ExternalDecoder("vtm").decode(insert_sei(stream, messages, at="once")))
 
 
 @vvencapp

@@ -89,13 +89,13 @@ def test_right_before_the_slices_or_right_behind_them():
 
 def test_messages_share_a_unit_as_far_as_the_standards_let_them():
     """Those of timing, fillers, active parameter sets and nested ones only with their like; the order stays."""
-    types = (210, 5, 211, 0, 1, 3, 210, 133, 129, 5)
+    types = (210, 5, 211, 203, 0, 130, 1, 3, 210, 133, 129, 5)
     messages = [SeiMessage(kind, bytes([kind, 0, 0, 1])) for kind in types]
     placed = insert_sei(nal(SPS) + nal(IDR, FIRST_SLICE), messages)
     found = sei_messages(placed)
     assert [each.message for each in found] == messages
     assert [len([*group]) for _, group in itertools.groupby(found, key=lambda each: each.offset_bytes)] == [
-        3, 2, 1, 1, 1, 1, 1,
+        3, 3, 1, 1, 1, 1, 1, 1,
     ]  # fmt: skip
     one = insert_sei(PICTURE, messages[:3])
     assert len(one) - len(PICTURE) == 7 + 3 * (2 + 4 + 1)  # a 3 behind the zeros of each
@@ -104,6 +104,16 @@ def test_messages_share_a_unit_as_far_as_the_standards_let_them():
         messages[0],
         messages[2],
     ]
+
+
+@pytest.mark.parametrize("at", PLACES)
+@pytest.mark.parametrize("suffix", [False, True])
+def test_messages_are_removed_where_they_would_be_put(at, suffix):
+    pictures = b"".join(nal(kind, FIRST_SLICE) for kind in (IDR, 0, 9, 0, IDR))
+    everywhere = insert_sei(pictures, [MARK], at="picture", suffix=suffix)
+    left = remove_sei(everywhere, lambda message: message == MARK, at=at)
+    there, put = ({each.picture for each in sei_messages(each)} for each in (left, insert_sei(pictures, [MARK], at=at)))
+    assert there == set(range(5)) - put
 
 
 @pytest.mark.parametrize("at", PLACES)

@@ -23,8 +23,8 @@ from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.nal import ACCESS_UNIT_DELIMITER, RADL, nal_units
 from vvc_nnr.codec.nnpf import NNC_TAG_URI, NnpfActivation, NnpfCharacteristics
 from vvc_nnr.codec.programs import ffmpeg_executable
-from vvc_nnr.codec.sei import insert_sei
-from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID
+from vvc_nnr.codec.sei import insert_sei, sei_messages
+from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID, listed_messages
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.update import BaseState, compress_update
 from vvc_nnr.experiments.cli.main import main
@@ -326,6 +326,10 @@ def test_an_update_of_a_filter_in_the_stream(
     run("sei", "insert", folder / "a.266", "--network", NETWORK, "-o", tmp_path / "t.266")
     changing = ("sei", "insert", tmp_path / "t.266", "--network", tmp_path / "update.nnc", "--update-of", "1")
     run(*changing, "-o", tmp_path / "u.266")
+    listed = listed_messages(sei_messages((tmp_path / "u.266").read_bytes()))
+    running = [each for each in listed if isinstance(each.content, NnpfActivation)]
+    assert len({each.placed.picture for each in running}) == len(running) > 0  # one says what runs at a picture
+    assert not any(each.content.target_base_flag for each in running)  # type: ignore[union-attr]
     run("filter", tmp_path / "u.266", "-o", tmp_path / "updated.y4m")
     run("filter", tmp_path / "t.266", "-o", tmp_path / "base.y4m")
     assert samples(tmp_path / "updated.y4m") != samples(tmp_path / "base.y4m")

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from executors import Pickling
+from torch import nn
 
+from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.codec.decoder import decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
 from vvc_nnr.codec.sequence import VvcOptions
@@ -32,6 +34,8 @@ from vvc_nnr.experiments.tables.stored import load
 from vvc_nnr.filters.adaptation.adapt_streams import adapt_streams
 from vvc_nnr.filters.adaptation.base_filter import AdaptedBase
 from vvc_nnr.filters.adaptation.options import RunAs
+from vvc_nnr.filters.adaptation.tuned_filter import LearningPicture
+from vvc_nnr.filters.adaptation.tuning import TunedUpdate
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.in_stream import strength_qps
 from vvc_nnr.filters.inference.runner import Runner
@@ -173,6 +177,48 @@ def test_adapted_rows_and_bytes_are_those_of_the_command_adapt(
         mean_db = np.mean([row.psnr_y_db for row in rows if f"{row.qp}.266" in stream.name])
         assert mean_db == pytest.approx(stream.adapted.psnr_db[0], abs=0.02)
         assert mean_db > stream.base.psnr_db[0]
+
+
+def test_odd_sides_are_filtered_as_a_decoder_does(
+    options: ToolOptions,
+    cache: Path,
+    tmp_path: Path,
+    real_pictures: Callable[..., list[Frame]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (frame,) = real_pictures(1, 67, 41)
+    with Y4mWriter(tmp_path / "odd.y4m", frame.format(30)) as writer:
+        writer.write(frame)
+    learnt: list[LearningPicture] = []
+    tune = adaptation_units.tune
+
+    def spied(network: nn.Module, arrays: NamedArrays, pictures: list[LearningPicture], *more: object) -> TunedUpdate:
+        learnt.extend(pictures)
+        return tune(network, arrays, pictures, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(adaptation_units, "tune", spied)
+    options = replace(options, qps=(37,), configs=("ai",), precision="int8", decisions="on", adapt_pictures=10**6)
+    source = open_source(tmp_path / "odd.y4m")
+    run_tool_by_tool([source], tmp_path / "out", options, PROVENANCE, cache=cache)
+    rows = read_rows(tmp_path / "out" / "tool_by_tool.tsv", ToolRow).rows
+    data = (tmp_path / "out" / "networks" / one_of(updates_of(tmp_path / "out")).file).read_bytes()
+    base = AdaptedBase(network_path("inloop-vlop").read_bytes(), "hash")
+    coded = VvcEncoder(VvcOptions(37, n_threads=1), cache).encode([frame], source.format.fps)
+    stream = read_vvc_stream(coded.stream)
+    (decoded,), (qp,) = decode_vvc(stream), strength_qps(stream)
+    assert (coded.cached, decoded.width, decoded.height) == (True, 68, 42)
+    assert [(each.decoded.shape, each.seen) for each in learnt] == [((6, 21, 34), (41, 67))]
+    for update, weights in ((None, "file"), (data, "adapted")):
+        runner = Runner(base.network(update), precision="int8", n_threads=1)
+        outputs = (
+            runner.filter_frame(decoded, qp).cropped(67, 41),
+            runner.filter_frame(decoded.cropped(67, 41), qp),  # which is another picture
+        )
+        as_decoder, cut_before = (frame_psnr_db(frame.to_bit_depth(10), each) for each in outputs)
+        own = {row.way: row for row in rows if row.weights == weights}
+        assert (own["full"].psnr_y_db, own["full"].psnr_cb_db) == (as_decoder.y, as_decoder.cb)
+        assert as_decoder != cut_before
+        assert (own["decisions"].width, own["decisions"].height) == (67, 41)
 
 
 def test_all_ways_lead_to_the_same_results(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from vvc_nnr.errors import UnsupportedError
 from vvc_nnr.filters.networks import onnx_gradients
@@ -102,6 +103,105 @@ CASES = {
         {"low": np.float32(0.2), "high": np.float32(0.7)},
     ),
     "one limit": ([("Clip", ["", "", "high"], {})], {"high": np.float32(0.7)}),
+    "choices": (
+        [
+            ("Abs", [""], {}),
+            ("Max", ["", "low"], {}),
+            ("Min", ["", "high", "x0"], {}),
+            ("Pow", ["", "high"], {}),
+            ("Equal", ["", "y0"], {}),
+            ("Where", ["", "y3", "x0"], {}),
+        ],
+        {"low": np.float32(0.2), "high": np.float32(0.7)},
+    ),
+    "pools": (
+        [
+            ("MaxPool", [""], {"kernel_shape": [3, 3], "strides": [1, 2], "pads": [1, 1, 1, 1]}),
+            ("AveragePool", [""], {"kernel_shape": [2, 2], "pads": [1, 0, 1, 0], "count_include_pad": 1}),
+            ("AveragePool", [""], {"kernel_shape": [2, 2], "pads": [0, 1, 0, 1]}),
+        ],
+        {},
+    ),
+    "filled up to multiples of 4 and cut": (
+        [
+            ("Shape", ["x0"], {"start": 2}),
+            ("Neg", [""], {}),
+            ("Mod", ["", "four"], {}),
+            ("ConstantOfShape", ["six"], {"value": onnx.numpy_helper.from_array(ints(0))}),
+            ("Concat", ["y3", "y2"], {"axis": 0}),
+            ("Reshape", ["", "pairs"], {"allowzero": 1}),
+            ("Slice", ["", "last", "first", "zero", "last"], {}),
+            ("Slice", ["", "last", "first", "zero", "last"], {}),
+            ("Reshape", ["", "last"], {}),
+            ("Pad", ["x0", ""], {"mode": "edge"}),
+            ("Slice", ["", "zeros", "y0", "sides"], {}),
+        ],
+        {
+            "four": ints(4),
+            "six": ints(6),
+            "pairs": ints(4, 2),
+            "last": ints(-1),
+            "first": ints(-(2**63)),
+            "zero": ints(0),
+            "zeros": ints(0, 0),
+            "sides": ints(2, 3),
+        },
+    ),
+    "numbers from shapes": (
+        [
+            ("Shape", ["x0"], {}),
+            ("Gather", ["", "places"], {"axis": 0}),
+            ("Div", ["", "minus"], {}),
+            ("Cast", [""], {"to": FLOAT}),
+            ("Div", ["", "seven"], {}),
+            ("Floor", [""], {}),
+            ("Ceil", [""], {}),
+            ("Cast", [""], {"to": onnx.TensorProto.INT64}),
+            ("Squeeze", ["", "zero"], {}),
+            ("Gather", ["x0", "back"], {"axis": 3}),
+            ("Mul", ["", "y6"], {}),
+        ],
+        {"places": ints(-1)[None], "minus": ints(-3), "seven": np.float32(0.3), "zero": ints(0), "back": ints(-1, 0)},
+    ),
+    "remainders of numbers": (
+        [("Mod", ["", "high"], {"fmod": 1}), ("ConstantOfShape", ["one"], {}), ("Add", ["", "y0"], {})],
+        {"high": np.float32(0.3), "one": ints(1)},
+    ),
+    "planes of one value": (
+        [
+            ("Shape", ["x0"], {"start": 2, "end": 4}),
+            ("Concat", ["ones", ""], {"axis": 0}),
+            ("Expand", ["half", ""], {}),
+            ("Squeeze", [""], {}),
+            ("Add", ["", "x0"], {}),
+        ],
+        {"ones": ints(1, 1), "half": values(1, 1, 1)},
+    ),
+    "resized by a factor": (
+        [
+            (
+                "Resize",
+                ["", "none", "factors"],
+                {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+            ),
+            ("Resize", ["", "none", "sides"], {"axes": [2, 3]}),
+        ],
+        {"none": values(0), "factors": np.array([1, 1, 2, 1.5], np.float32), "sides": np.array([2, 2], np.float32)},
+    ),
+    "resized to a size": (
+        [
+            ("Shape", ["x0"], {}),
+            ("Resize", ["x0", "none", "none", "larger"], {"mode": "linear"}),
+            ("Resize", ["", "none", "none", "smaller"], {"mode": "cubic"}),
+            ("Resize", ["", "none", "none", "sides"], {"mode": "linear", "axes": [-2, -1]}),
+            (
+                "Resize",
+                ["", "none", "none", "y0"],
+                {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+            ),
+        ],
+        {"none": values(0), "larger": ints(2, 4, 9, 13), "smaller": ints(2, 4, 5, 7), "sides": ints(6, 9)},
+    ),
     "products": ([("MatMul", ["", "a"], {}), ("Add", ["", "b"], {})], {"a": values(8, 8), "b": values(8)}),
 }
 CASES["one limit"][0][0][1][1:] = ["none", "high"]
@@ -158,8 +258,66 @@ def test_a_graph_for_one_picture_takes_several(monkeypatch):
     assert torch.allclose(found(x), torch.cat([made(each[None]) for each in x]), atol=1e-5)
 
 
+class FilledUp(torch.nn.Module):
+    """Fills the picture up to multiples of 4, halves it twice, and comes back by a shuffle and by Resize."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.middle = torch.nn.Conv2d(1, 16, 4, stride=4), torch.nn.Conv2d(16, 16, 3, padding=1)
+        self.last = torch.nn.Conv2d(2, 1, 3, padding=1)
+
+    def forward(self, x):
+        height, width = x.shape[-2:]
+        filled = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
+        features = functional.leaky_relu(self.middle(self.down(filled)))
+        shuffled = functional.pixel_shuffle(features, 4)[..., :height, :width]
+        resized = functional.interpolate(features[:, :1], size=x.shape[-2:], mode="bilinear", align_corners=False)
+        return x + self.last(torch.cat([shuffled, resized], 1))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_export_of_dynamic_axes_computes_its_sides(tmp_path):
+    module, path = FilledUp(), tmp_path / "m.onnx"
+    axes = {"x": {0: "n", 2: "h", 3: "w"}}
+    torch.onnx.export(
+        module, (torch.rand(1, 1, 22, 26),), path, dynamo=False, input_names=["x"], dynamic_axes=axes, opset_version=17
+    )
+    apart = take_apart(onnx.load(path), 0)
+    made = OnnxNetwork(apart.graph, apart.arrays)
+    assert {"Shape", "Mod", "ConstantOfShape", "Cast", "Resize"} <= {
+        node.op_type for node in onnx.load(path).graph.node
+    }
+    found = differentiable(made, torch.rand(2, 1, 22, 26))
+    for sides in ((16, 20), (17, 19)):
+        x = torch.rand(2, 1, *sides)
+        given = found(x)
+        assert torch.allclose(given, module(x), atol=1e-5)
+        names = ("down.weight", "middle.bias", "last.weight")
+        gradients, wanted = (
+            torch.autograd.grad(output.sum(), [net.get_parameter(name) for name in names])
+            for net, output in ((found, given), (module, module(x)))
+        )
+        assert all(torch.allclose(*pair, rtol=1e-4, atol=1e-4) for pair in zip(gradients, wanted, strict=True))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"mode": "linear", "coordinate_transformation_mode": "asymmetric"},
+        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "ceil"},
+        {"mode": "linear", "antialias": 1},
+    ],
+)
+def test_resizing_that_torch_has_not_is_refused(attributes):
+    made = network([("Resize", ["", "none", "f"], attributes)], {"none": values(0), "f": np.float32([1, 1, 2, 2])})
+    with pytest.raises(UnsupportedError, match=r"torch does not run the operators .*: Resize by (linear|nearest), "):
+        differentiable(made, torch.rand(1, 4, 6, 8))
+
+
 def test_operators_that_are_not_known_are_named():
-    with pytest.raises(UnsupportedError, match="through the operators Celu, Mish of this ONNX model; known are Add, "):
+    with pytest.raises(
+        UnsupportedError, match="through the operators Celu, Mish of this ONNX model; known are Abs, Add, "
+    ):
         differentiable(network([("Celu", [""], {}), ("Mish", [""], {})]), torch.rand(1, 4, 6, 8))
 
 
