@@ -108,6 +108,10 @@ class Table:
             found[column.title] = pd.Series(list(values), dtype="float64" if len(numbers) == len(values) else "object")
         return pd.DataFrame(found)
 
+    def warning(self, row: int, column: int) -> str:
+        """The warning about a cell, without a full stop; empty if there is none."""
+        return next((each.text for each in self.warnings if (each.row, each.column) == (row, column)), "")
+
     def marked_warnings(self) -> dict[tuple[int, int], tuple[str, str]]:
         """Mark (a, b, ...) and text of the warning about each cell that has one; equal warnings have one mark."""
         texts = list(dict.fromkeys(warning.text for warning in self.warnings))
