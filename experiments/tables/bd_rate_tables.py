@@ -366,7 +366,7 @@ def configurations_table(
         notes: What is said besides.
     """
     per_result = [
-        replace(column, head=f"{each.configuration.name.upper()} {column.head}")
+        replace(column, head=f"{each.configuration.name.upper()} {column.head}", group=each.configuration.name)
         for each in results
         for column in (*RATE_COLUMNS, *TIME_COLUMNS)
     ]

@@ -33,6 +33,7 @@ class Column:
         digits: Digits after the point of its floats.
         signed: Write a plus before positive numbers (differences).
         text: A column of names, on the left of its space; numbers stand on the right.
+        group: What it belongs to, such as a coding configuration: where a table is broken, a group stays together.
     """
 
     head: str
@@ -40,6 +41,7 @@ class Column:
     digits: int = 3
     signed: bool = False
     text: bool = False
+    group: str = ""
 
     @property
     def title(self) -> str:
