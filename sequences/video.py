@@ -41,7 +41,13 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown_name
 from vvc_nnr.files import open_input, remaining_bytes
-from vvc_nnr.sequences.containers import Crop, check_container_end, container_crops
+from vvc_nnr.sequences.containers import (
+    Crop,
+    check_container_end,
+    container_crops,
+    container_name_of,
+    taking_out,
+)
 from vvc_nnr.sequences.frame import CHROMA_SHIFTS, DEFAULT_FPS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
 from vvc_nnr.sequences.images import rgb_planes_to_frame
 
@@ -282,7 +288,7 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
             if context.field_order > _PROGRESSIVE:
                 raise UnsupportedError(f"{path}: its container says interlaced; only progressive pictures are read")
             if context.name == "vvc" and context.format.components[0].bits == 8:
-                advice = "take its stream out (ffmpeg -i FILE -c copy -f vvc out.266) and decode that"
+                advice = f"take its stream out ({taking_out('vvc', container_name_of(path))}) and decode that"
                 raise UnsupportedError(f"{path}: 8-bit VVC, which this FFmpeg decodes wrongly; {advice}")
             context.flags |= Flags.unaligned  # else FFmpeg keeps columns left of the window for the sake of alignment
             options = {} if allow_damaged else _STRICT

@@ -14,7 +14,6 @@ from torch import nn
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.codec.nal import taken_out
 from vvc_nnr.codec.sei import SUFFIXES
 from vvc_nnr.codec.slice_qp import output_qps, picture_qps
 from vvc_nnr.codec.stream_filters import FilterSettings, StreamFilter
@@ -54,6 +53,7 @@ from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_candidate, same_qps
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.network_file import NNC_SUFFIX, is_nnc
+from vvc_nnr.sequences.containers import container_name_of, taking_out
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import BeforeAndAfter, check_comparable, mean_scores, peak_value
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -309,7 +309,8 @@ class Filter(Command):
         if files := [job.input for job in jobs if not job.is_stream]:
             if self.model is None:
                 is_video = files[0].suffix.lower() in VIDEO_SUFFIXES
-                or_stream = f", or the VVC stream that is in it ({taken_out()})" if is_video else ""
+                command = taking_out("vvc", container_name_of(files[0]))
+                or_stream = f", or the VVC stream that is in it ({command})" if is_video else ""
                 raise InputError(f"{files[0]}: is no VVC stream, which might carry a network: give --model{or_stream}")
             if self.filter_id is not None:
                 raise InputError(f"--filter-id: chooses a filter of a stream, and {files[0]} is none")
