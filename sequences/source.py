@@ -55,6 +55,7 @@ class Source:
         ctc_class: Class of the common test conditions, by size where the sequence is not one of theirs.
         stream: The track of a video file, None for its only video.
         allow_damaged: Whether damaged pictures of a video are taken as FFmpeg conceals them.
+        n_outside_edit_list: How many more pictures are coded in an MP4 or MOV file, which its edit list does not show.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Source:
     ctc_class: str
     stream: int | None = None
     allow_damaged: bool = False
+    n_outside_edit_list: int = 0
 
     def frames(self, start: int = 0, count: int | None = None) -> Iterator[Frame]:
         """The pictures from index `start`, at most `count`, one in memory at a time; each call reads anew.
@@ -221,6 +223,7 @@ def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged:
         raise InputError(f"{path}: unknown suffix {suffix!r}; pictures are read from {', '.join(SUFFIXES)}")
     if stream is not None and suffix not in VIDEO_SUFFIXES:
         raise InputError(f"{path}: --stream {stream} is for video files ({', '.join(VIDEO_SUFFIXES)})")
+    n_outside = 0
     with naming(path):
         if suffix == ".yuv":
             format = _yuv_format(path, options)
@@ -232,10 +235,12 @@ def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged:
         else:
             probe = probe_video(path, stream=stream, allow_damaged=allow_damaged)
             format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
+            n_outside = probe.n_outside_edit_list
     sequence = find_ctc_sequence(path.name, format.width, format.height)
     ctc_class = ctc_class_of(path.name, format.width, format.height)
     name = sequence.name if sequence else text_of_name(path.stem)
-    return Source(name, path, format, n_pictures, ctc_class, stream, allow_damaged and suffix in VIDEO_SUFFIXES)
+    is_damaged_taken = allow_damaged and suffix in VIDEO_SUFFIXES
+    return Source(name, path, format, n_pictures, ctc_class, stream, is_damaged_taken, n_outside)
 
 
 def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:

@@ -81,10 +81,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class VideoProbe:
-    """What a video file says of itself: `n_pictures` is the container's word, None where it has none."""
+    """What a video file says of itself.
+
+    Attributes:
+        format: Of the pictures that are read.
+        n_pictures: How many they are by the container's word, None where it has none.
+        n_outside_edit_list: How many more are coded in an MP4 or MOV file, and not shown by its edit list.
+    """
 
     format: VideoFormat
     n_pictures: int | None
+    n_outside_edit_list: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,10 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
                 "%s: pictures come at varying intervals; taken at %.5g a second", shown_name(str(path)), float(fps)
             )
         n_pictures = None if _lacks_leading(track, path, picture.pts) else _n_shown(container, track)
-        return VideoProbe(stated.holding(frame), n_pictures)
+        if n_outside := _n_outside_edit_list(container, track):
+            words = "1 picture is" if n_outside == 1 else f"{n_outside} pictures are"
+            _log.warning("%s: %s coded and outside of its edit list, and left out", shown_name(str(path)), words)
+        return VideoProbe(stated.holding(frame), n_pictures, n_outside)
 
 
 def _rate_of(container: Any, track: Any, times: list[int]) -> Fraction:
@@ -490,6 +500,18 @@ def _n_shown(container: Any, track: Any) -> int | None:
     if _has_index(container, track):
         return sum(not entry.is_discard for entry in entries)
     return track.frames or None
+
+
+def _n_outside_edit_list(container: Any, track: Any) -> int:
+    """How many coded pictures of an MP4 or MOV file its edit list does not show.
+
+    Of those before its beginning FFmpeg's index has the ones that must be decoded, of those behind its end none.
+    """
+    if not container.format.name.startswith("mov"):
+        return 0
+    places = {entry.pos for entry in track.index_entries}
+    shown = {entry.pos for entry in track.index_entries if not entry.is_discard}
+    return max(track.frames, len(places)) - len(shown)
 
 
 def _kind_of(picture: Any, where: Path | str) -> _Kind:

@@ -19,7 +19,16 @@ from vvc_nnr.codec.slice_qp import output_qps, picture_qps
 from vvc_nnr.codec.stream_filters import FilterSettings, StreamFilter
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream, with_bar, with_damage, write_pictures
+from vvc_nnr.experiments.cli.codec import (
+    FormatOf,
+    stated,
+    verified,
+    vvc_stream,
+    with_bar,
+    with_damage,
+    with_outside,
+    write_pictures,
+)
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, QP, QP_CANDIDATES, THREADS, OutputPath
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, original_of, source_of
@@ -128,6 +137,7 @@ class _Decoded:
         verified_data: The same as data.
         stream: What the headers of a VVC stream say, None of other files.
         size: Width and height that the user wants of a stream's pictures; None: those of the stream.
+        n_outside_edit_list: As that of `Source`.
     """
 
     frames: Iterator[Frame]
@@ -139,6 +149,7 @@ class _Decoded:
     verified_data: Mapping[str, object] = field(default_factory=dict)
     stream: VvcStream | None = None
     size: tuple[int, int] | None = None
+    n_outside_edit_list: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,7 +492,7 @@ class Filter(Command):
         text += "".join(f"\n{job.input}: warning: {each}" for each in warnings)
         data = {**written.data, "qp": filtering.made_qp, **decoded.verified_data, **data}
         data |= {"warnings": warnings} if warnings else {}
-        outcome = with_damage(Outcome(text, data), decoded.damage)
+        outcome = with_damage(with_outside(Outcome(text, data), decoded.n_outside_edit_list), decoded.damage)
         return _with_scores(outcome, scores, decoded.format.bit_depth, self.output_bit_depth) if scores else outcome
 
     def _scores(self, job: _Job, decoded: _Decoded) -> BeforeAndAfter | None:
@@ -573,7 +584,14 @@ class Filter(Command):
                 self.raw.size,
             )
         source = source_of(path, self.raw, self.video)
-        return _Decoded(source.frames(), source.n_pictures, source.format, source.format.holding, source.damage())
+        return _Decoded(
+            source.frames(),
+            source.n_pictures,
+            source.format,
+            source.format.holding,
+            source.damage(),
+            n_outside_edit_list=source.n_outside_edit_list,
+        )
 
     def _original(self) -> Source:
         deciding = self.deciding

@@ -254,6 +254,23 @@ def test_an_edit_list_is_obeyed(tmp_path, ffmpeg, decoded, clip, start_s):
     assert source.n_pictures == len(frames) < 6
 
 
+def test_pictures_outside_of_an_edit_list_are_counted(tmp_path, ffmpeg, clip, caplog):
+    """Those before its beginning, which must be decoded, and those behind its end, which FFmpeg's index has not."""
+    assert probe_video(clip).n_outside_edit_list == 0
+    assert not caplog.records
+    ffmpeg(*PICTURE, "-frames:v", 40, *X264, "-g", 10, "-bf", 0, tmp_path / "whole.mp4")
+    ffmpeg("-ss", 0.28, "-i", tmp_path / "whole.mp4", "-c", "copy", tmp_path / "cut.mp4")
+    source = open_source(tmp_path / "cut.mp4")
+    assert (source.n_pictures, source.n_outside_edit_list) == (33, 7)
+    assert "7 pictures are coded and outside of its edit list" in caplog.text
+    data = bytearray((tmp_path / "whole.mp4").read_bytes())
+    at = data.index(b"elst") + 12  # behind version and count: how long the first edit is
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") // 2).to_bytes(4, "big")
+    (tmp_path / "ended.mp4").write_bytes(data)
+    source = open_source(tmp_path / "ended.mp4")
+    assert (source.n_pictures, source.n_outside_edit_list) == (20, 20) == (len(list(source.frames())), 20)
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize("start_s", [0.3, 0.5, 0.7, 0.9])
 def test_a_cut_at_an_open_group_has_the_pictures_of_the_whole(tmp_path, ffmpeg, codec, start_s):
