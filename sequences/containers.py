@@ -93,7 +93,7 @@ def check_container_end(path: Path) -> None:
         head = file.read(12)
         if head[4:8] in _BOXES:
             if damage := next(_damaged_fragments(file, size_bytes), None):
-                raise BitstreamError(f"{path}: damaged, {damage}; --allow-damaged reads what is there")
+                raise BitstreamError(f"{path}: damaged, {damage}; allow_damaged (--allow-damaged) reads what is there")
             end_bytes = _end_of_boxes(file, size_bytes)
         elif head[:4] == _EBML:
             end_bytes = _end_of_segment(file)
@@ -115,7 +115,7 @@ def check_container_end(path: Path) -> None:
     if end_bytes > size_bytes:
         raise BitstreamError(
             f"{path}: truncated, its container ends at byte {end_bytes} and the file at {size_bytes}; "
-            "--allow-damaged reads what is there"
+            "allow_damaged (--allow-damaged) reads what is there"
         )
 
 

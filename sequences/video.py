@@ -326,7 +326,7 @@ def _check_opening(container: Any, messages: Any, path: Path, allow_damaged: boo
         return
     damage = " ".join(said[0].split())
     if not allow_damaged:
-        hint = "--allow-damaged takes what FFmpeg makes of it"
+        hint = "allow_damaged (--allow-damaged) takes what FFmpeg makes of it"
         raise BitstreamError(f"{path}: FFmpeg cannot read its container: {damage}; {hint}")
     _log.warning("%s: damaged container (%s); taken as FFmpeg conceals it", shown_name(str(path)), damage)
 
@@ -350,7 +350,7 @@ def _video_track(container: Any, index: int | None, path: Path) -> Any:
         covers = _listed(container.streams.video)
         raise BitstreamError(f"{path}: has no video stream" + (f", only cover pictures ({covers})" if covers else ""))
     if len(videos) > 1:
-        raise InputError(f"{path}: holds {len(videos)} videos ({_listed(videos)}); give --stream N")
+        raise InputError(f"{path}: holds {len(videos)} videos ({_listed(videos)}); give stream (--stream N)")
     return videos[0]
 
 
@@ -428,7 +428,7 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
         if not damage and at_end and n_shown < (n_due := _n_due(container, track, tally)):
             damage = f"it holds {n_due} pictures to be seen, of which {n_shown} can be decoded"
         if damage and not allow_damaged:
-            hint = "--allow-damaged takes what FFmpeg makes of it"
+            hint = "allow_damaged (--allow-damaged) takes what FFmpeg makes of it"
             raise BitstreamError(f"{path}: FFmpeg cannot decode it {where}: {damage}; {hint}")
         if damage and not is_said:
             _log.warning("%s: damaged %s (%s); taken as FFmpeg conceals it", shown_name(str(path)), where, damage)

@@ -164,7 +164,9 @@ def test_of_several_videos_one_is_chosen(tmp_path, ffmpeg, decoded, clip, name):
     second = ("-f", "lavfi", "-i", "testsrc=size=32x32:rate=25", "-f", "lavfi", "-i", "sine=duration=0.2")
     maps = ("-map", 0, "-map", 2, "-map", 1, "-c:a", "aac", "-frames:v", 4)
     ffmpeg("-i", clip, *second, *maps, *X264, two)
-    with pytest.raises(InputError, match=r"holds 2 videos \(0: h264 64x48, 2: h264 32x32\); give --stream N"):
+    with pytest.raises(
+        InputError, match=r"holds 2 videos \(0: h264 64x48, 2: h264 32x32\); give stream \(--stream N\)"
+    ):
         open_source(two)
     for index, width in ((0, 64), (2, 32)):
         source = open_source(two, stream=index)
