@@ -328,7 +328,9 @@ def _decode_uncropped(stream: VvcStream, n_threads: int) -> Iterator[tuple[Frame
             yield from _decoded(decoder, packet)
         yield from _decoded(decoder, None)
     except av.error.PatchWelcomeError as error:
-        raise UnsupportedError("FFmpeg does not decode all that this VVC stream uses; a --decoder may") from error
+        raise UnsupportedError(
+            "FFmpeg does not decode all that this VVC stream uses; another decoder may (--decoder)"
+        ) from error
     except av.error.FFmpegError as error:
         said = (error.strerror or "FFmpeg gives no reason").lower()
         if error.errno == errno.ENOMEM:

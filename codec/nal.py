@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.sequences.containers import PROGRAM_STREAM, StreamKind, container_name, taking_out
 
 HashType: TypeAlias = Literal["md5", "crc", "checksum"]
 
@@ -37,10 +38,6 @@ HASHES: tuple[tuple[HashType, int], ...] = (("md5", 16), ("crc", 2), ("checksum"
 """Name and size in bytes of one plane's hash by hash_type."""
 
 
-_EBML = b"\x1a\x45\xdf\xa3"
-_SUFFIX_OF_MUXER = {"vvc": "266", "hevc": "265", "h264": "264"}
-
-
 @dataclass(frozen=True, slots=True)
 class NalUnit:
     """One NAL unit.
@@ -65,9 +62,7 @@ def nal_units(stream: bytes) -> Iterator[NalUnit]:
         BitstreamError: If the data does not begin with a start code, or a NAL unit's header breaks the format.
         UnsupportedError: If there is more than one layer, or a header is of another kind (H.264, HEVC).
     """
-    start = stream.find(b"\x00\x00\x01")
-    if start < 0 or stream[:start].strip(b"\x00"):
-        raise no_byte_stream(stream, "VVC byte stream", "vvc")
+    start = first_start_code(stream, "VVC byte stream", "vvc")
     while start >= 0:
         begin = start + START_CODE_BYTES
         start = stream.find(b"\x00\x00\x01", begin)
@@ -76,23 +71,26 @@ def nal_units(stream: bytes) -> Iterator[NalUnit]:
         yield NalUnit(unit[1] >> 3, begin, unit[2:], (unit[1] & 7) - 1)
 
 
-def no_byte_stream(data: bytes, wanted: str, muxer: str) -> BitstreamError:
-    """The error of data without a start code at its beginning.
+def first_start_code(data: bytes, wanted: str, kind: StreamKind) -> int:
+    """Where the first start code of a byte stream is, which only zeros may precede.
 
     Args:
         data: What was given.
         wanted: What must be given, such as "VVC byte stream".
-        muxer: FFmpeg's name of that.
+        kind: FFmpeg's name of that.
+
+    Raises:
+        BitstreamError: If there is none, with the way to the stream if the data are a container.
     """
-    kind = "an MP4 or QuickTime file" if data[4:8] == b"ftyp" else "a Matroska file" if data[:4] == _EBML else None
-    if kind is None:
-        return BitstreamError(f"not a {wanted}: no start code at its beginning", offset_bytes=0)
-    return BitstreamError(f"not a {wanted}, but {kind}: take the stream out of it ({taken_out(muxer)}), and give that")
-
-
-def taken_out(muxer: str = "vvc") -> str:
-    """The command that takes a stream out of a container, by FFmpeg's name of the stream's kind."""
-    return f"ffmpeg -i FILE -c copy -f {muxer} out.{_SUFFIX_OF_MUXER[muxer]}"
+    start = data.find(b"\x00\x00\x01")
+    is_byte_stream = start >= 0 and not data[:start].strip(b"\x00")
+    container = None if is_byte_stream and data[:4] != PROGRAM_STREAM else container_name(data)
+    if container is not None:
+        command = taking_out(kind, container)
+        raise BitstreamError(f"not a {wanted}, but {container}: take the stream out of it ({command}), and give that")
+    if not is_byte_stream:
+        raise BitstreamError(f"not a {wanted}: no start code at its beginning", offset_bytes=0)
+    return start
 
 
 def _check_header(unit: bytes, offset_bytes: int) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from vvc_nnr.codec.nal import no_byte_stream, remove_emulation_prevention, taken_out
+from vvc_nnr.codec.nal import first_start_code, remove_emulation_prevention
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
+from vvc_nnr.sequences.containers import container_name_of, taking_out
 
 VideoStandard: TypeAlias = Literal["vvc", "hevc", "avc"]
 Placement: TypeAlias = Literal["once", "sequence", "irap", "picture"]
@@ -169,8 +170,8 @@ def standard_of(path: Path) -> VideoStandard:
     found = SUFFIXES.get(path.suffix.lower())
     if found is None:
         raise InputError(
-            f"{path}: suffix {path.suffix!r} of a video stream: must be one of {', '.join(SUFFIXES)}; out of an MP4 or "
-            f"Matroska file a stream is taken by {taken_out()} (hevc .265, h264 .264)"
+            f"{path}: suffix {path.suffix!r} of a video stream: must be one of {', '.join(SUFFIXES)}; out of a "
+            f"container a stream is taken by {taking_out('vvc', container_name_of(path))} (hevc .265, h264 .264)"
         )
     return found
 
@@ -355,9 +356,7 @@ def _ff_coded(value: int) -> bytes:
 def _units(stream: bytes, standard: VideoStandard) -> Iterator[_Unit]:
     """The NAL units in one pass, nothing of them copied but the last bytes of each."""
     syntax = _SYNTAX[standard]
-    start = stream.find(_START_CODE)
-    if start < 0 or stream[:start].strip(b"\x00"):
-        raise no_byte_stream(stream, "video byte stream", "h264" if standard == "avc" else standard)
+    start = first_start_code(stream, "video byte stream", "h264" if standard == "avc" else standard)
     while start >= 0:
         begin = start + len(_START_CODE)
         start = stream.find(_START_CODE, begin)

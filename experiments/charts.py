@@ -5,32 +5,44 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
+from itertools import compress, product
 from typing import Literal, TypeAlias
 
 from vvc_nnr.experiments.records.rows import AUTOENCODER_METHODS, ImageMethod, NetworkRow, Way
 from vvc_nnr.experiments.records.weights import NO_WEIGHTS, ORIGINAL, is_adapted, weights_title
-from vvc_nnr.experiments.tables.bd_rate import Point, gain_curve
+from vvc_nnr.experiments.tables.bd_rate import Point, bd_psnr_db, gain_curve
 from vvc_nnr.experiments.tables.bd_rate_tables import variant_label
 from vvc_nnr.experiments.tables.gains import layer_gains, layer_title
 from vvc_nnr.experiments.tables.means import ANCHOR, ImageMean, ToolResults, Variant
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES, PAPER_END_TO_END, RECONSTRUCTED
+from vvc_nnr.experiments.tables.table import mark_of
 
-Marker: TypeAlias = Literal["circle", "square", "triangle", "diamond", "cross", "plus", "tripod", "star", "none"]
-Line: TypeAlias = Literal["solid", "dashed", "dotted", "none"]
+Marker: TypeAlias = Literal[
+    "circle", "square", "triangle", "diamond", "star", "cross", "plus", "tripod", "tripod-up", "tripod-left",
+    "tripod-right", "none",
+]  # fmt: skip
+Line: TypeAlias = Literal["solid", "dashed", "dotted", "dashdot", "none"]
 N_COLOURS = 6
 """Colours of series; number 0 is the neutral one of anchors."""
 NETWORK_MARKERS: tuple[Marker, ...] = ("triangle", "square", "diamond", "star", "circle")
-_DECODED_LOOKS: tuple[tuple[Marker, Line], ...] = (
-    ("cross", "dashed"),
-    ("plus", "dotted"),
-    ("tripod", "dashed"),
-    ("cross", "dotted"),
-    ("plus", "dashed"),
-    ("tripod", "dotted"),
+OPEN_MARKERS: tuple[Marker, ...] = ("cross", "plus", "tripod", "tripod-up", "tripod-left", "tripod-right")
+"""Of decoded weights: they look out from under what lies on them."""
+_DECODED_LOOKS: tuple[tuple[Marker, Line], ...] = tuple(
+    (marker, "dashdot" if is_again else ("dashed", "dotted")[place % 2])
+    for is_again, (place, marker) in product((False, True), enumerate(OPEN_MARKERS))
 )
-_MAX_NOT_DRAWN = 4
-GAIN_NOTE = "The gain is read between the points of both curves as BD-PSNR does it (pchip)."
+_LINES: tuple[Line, ...] = ("solid", "dashed", "dotted", "dashdot")
+_DECODED_COLOURS = (2, 3, 1)
+"""Of autoencoders with decoded weights, where there are more than open markers; nothing else has both."""
+_MAX_NAMED = 4
+_COVERED = 0.005
+"""Of the height of a chart: curves that are nearer than this everywhere lie on each other."""
+_GAIN_MARKER_STEPS, _GAIN_MARKER_STRIDE = 16, 5
+"""Along a curve of gains there is a marker at each so many steps, moved on by so many from curve to curve."""
+GAIN_NOTE = (
+    "The gain is read between the points of both curves as BD-PSNR does it (pchip). Marks on it tell curves apart, "
+    "also where one covers another; they are not the points that were measured."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,8 @@ class Series:
         line: How points are joined.
         names: What each point is, such as "QP 22"; empty or one per point.
         labelled: Whether the names stand beside the points.
+        warnings: The warning about each point, without a full stop, empty for none; empty or one per point.
+        marked: First point with a marker, and the step to the next one.
     """
 
     label: str
@@ -54,6 +68,8 @@ class Series:
     line: Line = "solid"
     names: tuple[str, ...] = ()
     labelled: bool = False
+    warnings: tuple[str, ...] = ()
+    marked: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +114,25 @@ class PointChart:
         x: The horizontal axis.
         y: The vertical axis.
         series: What is drawn, the first one at the bottom.
-        note: What is not drawn, and why; empty if all is.
+        notes: What is not drawn, and why, in sentences.
     """
 
     title: str
     x: Axis
     y: Axis
     series: tuple[Series, ...]
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
-    def drawn(self, series: Series) -> list[tuple[Point, str]]:
-        """The points of a series that have a place on both axes, each with its name (empty if it has none)."""
-        names = series.names or ("",) * len(series.points)
-        pairs = zip(series.points, names, strict=True)
-        return [(point, name) for point, name in pairs if self.x.has(point[0]) and self.y.has(point[1])]
+    def drawn(self, series: Series) -> list[tuple[Point, str, str]]:
+        """The points of a series that have a place on both axes, each with its name and warning (empty if none)."""
+        nothing = ("",) * len(series.points)
+        each = zip(series.points, series.names or nothing, series.warnings or nothing, strict=True)
+        return [found for found in each if self.x.has(found[0][0]) and self.y.has(found[0][1])]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings about its points, in their order."""
+        return [warning for series in self.series for _, _, warning in self.drawn(series) if warning]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +142,16 @@ class Bars:
     Attributes:
         label: Its name in the legend.
         values: One per group, None where there is no result.
+        warnings: The warning about each value, without a full stop, empty for none; empty or one per group.
     """
 
     label: str
     values: tuple[float | None, ...]
+    warnings: tuple[str, ...] = ()
+
+    def warning(self, group: int) -> str:
+        """The warning about its value in a group."""
+        return self.warnings[group] if self.warnings else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +166,7 @@ class BarChart:
         digits: Digits after the point of the values.
         signed: Write a plus before positive values.
         quantity: What the values are, along the axis before their unit.
+        notes: What is not drawn, and why, in sentences.
     """
 
     title: str
@@ -148,10 +176,16 @@ class BarChart:
     digits: int = 2
     signed: bool = True
     quantity: str = ""
+    notes: tuple[str, ...] = ()
 
     def text(self, value: float) -> str:
         """A value as it stands in the tables, without its unit."""
         return number_text(value, self.digits, signed=self.signed)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings about its values, in their order."""
+        return [found for group in range(len(self.groups)) for bars in self.bars if (found := bars.warning(group))]
 
 
 Chart: TypeAlias = PointChart | BarChart
@@ -161,6 +195,9 @@ _CODEC_LOOKS: dict[str, tuple[Marker, Line]] = {
     "deblock-sao": ("square", "dashed"),
     "none": ("diamond", "dotted"),
 }
+_LAST_ALONE = "since their curves would hide those of the last weights"
+_RUN_ALONE = "since a codec would run the last weights, in the strongest way"
+_ADAPTED_APART = "since the bits of updates are in no rate of a picture"
 _WAY_LINES: dict[Way, Line] = {"full": "dotted", "decisions": "dashed", "wiener": "solid"}
 _IMAGE_LOOKS: dict[ImageMethod, tuple[int, Marker, Line]] = {
     "jpeg-file": (0, "square", "dotted"),
@@ -185,25 +222,25 @@ def finite_points(points: Iterable[Point]) -> list[Point]:
     return [point for point in points if is_finite(point)]
 
 
-def infinite_note(curves: Iterable[tuple[str, Sequence[Point]]]) -> str:
+def infinite_notes(curves: Iterable[tuple[str, Sequence[Point]]]) -> tuple[str, ...]:
     """How many points of which curve are not drawn.
 
     Args:
         curves: Labels with all of their points.
 
     Returns:
-        A sentence; empty if all points can be drawn.
+        A sentence, or none if all points can be drawn.
     """
     missing = ((label, len(points) - len(finite_points(points)), len(points)) for label, points in curves)
     parts = [f"{'all' if n == n_all else f'{n} of {n_all}'} of {label}" for label, n, n_all in missing if n]
-    return f"Points of infinite PSNR are not drawn: {'; '.join(parts)}." if parts else ""
+    return (f"Points of infinite PSNR are not drawn: {'; '.join(parts)}.",) if parts else ()
 
 
-def finite_series(series: Iterable[Series]) -> tuple[tuple[Series, ...], str]:
-    """The series without their points of infinite PSNR, those without any point left out; and a note about both."""
+def finite_series(series: Iterable[Series]) -> tuple[tuple[Series, ...], tuple[str, ...]]:
+    """The series without their points of infinite PSNR, those without any point left out; and notes about both."""
     everything = [each for each in series if each.points]
-    note = infinite_note((each.label, each.points) for each in everything)
-    return tuple(each for each in map(_finite, everything) if each.points), note
+    notes = infinite_notes((each.label, each.points) for each in everything)
+    return tuple(each for each in map(_finite, everything) if each.points), notes
 
 
 def has_data(chart: Chart) -> bool:
@@ -213,6 +250,16 @@ def has_data(chart: Chart) -> bool:
     return any(value is not None and math.isfinite(value) for bars in chart.bars for value in bars.values)
 
 
+def warning_marks(chart: Chart) -> dict[str, str]:
+    """The letter that stands beside numbers of a chart for each warning about them, as in tables."""
+    return {text: mark_of(number) for number, text in enumerate(dict.fromkeys(chart.warnings))}
+
+
+def chart_notes(chart: Chart) -> tuple[str, ...]:
+    """What stands below a chart, in sentences: what is not drawn, and the warnings with their letters."""
+    return (*chart.notes, *(f"({mark}) {text}." for text, mark in warning_marks(chart).items()))
+
+
 def number_text(value: float, digits: int, *, signed: bool = False) -> str:
     """A number as the tables print it; what rounds to nothing is 0, never -0."""
     return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
@@ -220,7 +267,9 @@ def number_text(value: float, digits: int, *, signed: bool = False) -> str:
 
 def _finite(series: Series) -> Series:
     keep = [is_finite(point) for point in series.points]
-    return replace(series, points=tuple(compress(series.points, keep)), names=tuple(compress(series.names, keep)))
+    points = tuple(compress(series.points, keep))
+    names, warnings = (tuple(compress(each, keep)) for each in (series.names, series.warnings))
+    return replace(series, points=points, names=names, warnings=warnings)
 
 
 def rd_pair(title: str, anchor: Sequence[Point], curves: Sequence[Series], qps: Sequence[int]) -> list[PointChart]:
@@ -232,15 +281,19 @@ def rd_pair(title: str, anchor: Sequence[Point], curves: Sequence[Series], qps: 
         curves: All curves, that of the anchor among them.
         qps: The QPs, rising.
     """
-    drawn, note = finite_series(_named(series, qps) for series in curves)
-    charts = [PointChart(f"{title}: PSNR over rate", _RATE, Axis("PSNR of luma [dB]"), drawn, note)]
-    if anchor:
-        finite = sorted(finite_points(anchor))
-        gains = [_gain(series, finite) for series in drawn if list(series.points) != finite]
-        axis = Axis("luma PSNR gain over all filters [dB]", with_zero=True, signed=True)
-        shown = tuple(each for each in gains if each.points)
-        charts.append(PointChart(f"{title}: gain at the same rate", _RATE, axis, shown, note))
-    return charts
+    drawn, notes = finite_series(_named(series, qps) for series in curves)
+    y = Axis("PSNR of luma [dB]")
+    if not anchor:
+        return [PointChart(f"{title}: PSNR over rate", _RATE, y, drawn, (*notes, *covered_notes(drawn)))]
+    finite = sorted(finite_points(anchor))
+    others = [series for series in drawn if list(series.points) != finite]
+    gains = (_gain(series, finite, place) for place, series in enumerate(others))
+    axis = Axis("luma PSNR gain over all filters [dB]", with_zero=True, signed=True)
+    shown = tuple(each for each in gains if each.points)
+    return [
+        PointChart(f"{title}: PSNR over rate", _RATE, y, drawn, notes),
+        PointChart(f"{title}: gain at the same rate", _RATE, axis, shown, (*notes, *_gain_notes(others, finite))),
+    ]
 
 
 def tool_rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> list[PointChart]:
@@ -248,8 +301,8 @@ def tool_rd_pair(results: ToolResults, title: str, sequences: Sequence[str]) -> 
     looks = list(_tool_looks(results))
     curves = [replace(look, points=tuple(results.curve(sequences, variant, "y"))) for variant, look in looks]
     charts = rd_pair(title, results.curve(sequences, ANCHOR, "y"), curves, results.qps)
-    left_out = not_drawn_note(results, [variant for variant, _ in looks])
-    return [replace(chart, note=" ".join(filter(None, (chart.note, left_out)))) for chart in charts]
+    left_out = not_drawn_notes(results, [variant for variant, _ in looks], _LAST_ALONE)
+    return [replace(chart, notes=(*chart.notes, *left_out)) for chart in charts]
 
 
 def final_variants(results: ToolResults) -> list[Variant]:
@@ -275,19 +328,71 @@ def layer_chart(results: ToolResults, variants: Sequence[Variant]) -> PointChart
         names = tuple(f"layer {layer_title(layer)}" for layer in gains.index)
         look = (1 + place % N_COLOURS, NETWORK_MARKERS[place % len(NETWORK_MARKERS)])
         series.append(Series(variant_label(results, variant), points, *look, names=names))
-    drawn, note = finite_series(series)
+    drawn, notes = finite_series(series)
+    notes = (*notes, *covered_notes(drawn), *not_drawn_notes(results, variants, _RUN_ALONE))
     x = Axis("temporal layer", names=tuple((float(layer), layer_title(layer)) for layer in sorted(layers)))
     y = Axis("luma PSNR gain, mean over QPs [dB]", with_zero=True, signed=True)
-    note = " ".join(filter(None, (note, not_drawn_note(results, variants))))
-    return PointChart("Luma gain over all filters per temporal layer", x, y, drawn, note)
+    return PointChart("Luma gain over all filters per temporal layer", x, y, drawn, notes)
 
 
-def not_drawn_note(results: ToolResults, drawn: Collection[Variant]) -> str:
-    """Which networks with which weights, in which way, are not among what is drawn; empty if all are."""
-    left_out = [variant for variant in results.tests if variant.network and variant not in drawn]
-    labels = list(dict.fromkeys(variant_label(results, variant) for variant in left_out))
-    more = f" and {len(labels) - _MAX_NOT_DRAWN} more" if len(labels) > _MAX_NOT_DRAWN else ""
-    return f"Not drawn: {'; '.join(labels[:_MAX_NOT_DRAWN])}{more}." if labels else ""
+def not_drawn_notes(results: ToolResults, drawn: Collection[Variant], reason: str) -> tuple[str, ...]:
+    """Which networks with which weights, in which way, are not among what is drawn, and why; none if all are.
+
+    Args:
+        results: The run.
+        drawn: What is drawn.
+        reason: Why others are not; of adapted networks there is a reason of their own.
+    """
+    reasons: dict[str, list[str]] = {}
+    for variant in results.tests:
+        if variant.network and variant not in drawn:
+            why = _ADAPTED_APART if is_adapted(variant.weights) else reason
+            reasons.setdefault(why, []).append(variant_label(results, variant))
+    return tuple(f"Not drawn, {why}: {listed(labels)}." for why, labels in reasons.items())
+
+
+def covered_notes(series: Sequence[Series]) -> tuple[str, ...]:
+    """Which curves lie on each other, so that one of them may not be seen; none if none do.
+
+    Args:
+        series: All that a chart draws; curves of other x are not compared.
+    """
+    heights = [y for each in series for _, y in each.points]
+    if not heights:
+        return ()
+    nearest = _COVERED * (max(heights) - min(heights))
+    groups: list[list[Series]] = []
+    for each in series:
+        found = next((group for group in groups if _is_near(group[0], each, nearest)), None)
+        if found:
+            found.append(each)
+        else:
+            groups.append([each])
+    several = [" | ".join(each.label for each in group) for group in groups if len(group) > 1]
+    return (f"Curves on each other, within {nearest:.2g} dB: {listed(several)}.",) if several else ()
+
+
+def _is_near(one: Series, other: Series, nearest: float) -> bool:
+    """Whether both have points at the same x, and no more apart than that."""
+    ones, others = dict(one.points), dict(other.points)
+    return ones.keys() == others.keys() and all(abs(ones[x] - others[x]) <= nearest for x in ones)
+
+
+def _gain_notes(curves: Sequence[Series], anchor: Sequence[Point]) -> Iterator[str]:
+    """The warnings about gains over the anchor, and why some have no curve; each with what it is about."""
+    found: dict[str, list[str]] = {}
+    for series in curves:
+        for warning in bd_psnr_db(anchor, series.points).warnings:
+            found.setdefault(warning, []).append(series.label)
+    for text, labels in found.items():
+        yield f"Warning about the gain of {listed(labels)}: {text}."
+
+
+def listed(labels: Iterable[str]) -> str:
+    """The first labels, each once, and how many more there are."""
+    names = list(dict.fromkeys(labels))
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return "; ".join(names[:_MAX_NAMED]) + more
 
 
 def image_chart(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> PointChart:
@@ -298,10 +403,10 @@ def image_chart(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> P
         networks: The autoencoders.
     """
     files = [_file_series(method, means) for method in _IMAGE_LOOKS]
-    series, note = finite_series([*files, *_network_series(means, networks), *_decoded_series(means)])
+    series, notes = finite_series([*files, *_network_series(means, networks), *_decoded_series(means)])
     x = Axis("rate [bit per pixel]", with_zero=True)
     quoted = _paper_series() if series else ()
-    return PointChart("PSNR over rate", x, Axis("mean PSNR, RGB [dB]"), (*series, *quoted), note)
+    return PointChart("PSNR over rate", x, Axis("mean PSNR, RGB [dB]"), (*series, *quoted), notes)
 
 
 def _file_series(method: ImageMethod, means: Sequence[ImageMean]) -> Series:
@@ -321,8 +426,9 @@ def _network_series(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) 
     for place, ((together, method), found) in enumerate(curves.items()):
         points = tuple((mean.bpp, mean.psnr_db) for mean in found)
         label = METHOD_TITLES[method] + (f" ({together})" if len(curves) > 1 and together else "")
-        marker = NETWORK_MARKERS[place % len(NETWORK_MARKERS)]
-        yield Series(label, points, 1, marker, "solid", tuple(mean.name for mean in found))
+        again, marker = divmod(place, len(NETWORK_MARKERS))
+        look = NETWORK_MARKERS[marker], _LINES[again % len(_LINES)]
+        yield Series(label, points, 1, *look, tuple(mean.name for mean in found))
 
 
 def _decoded_series(means: Sequence[ImageMean]) -> Iterator[Series]:
@@ -334,11 +440,12 @@ def _decoded_series(means: Sequence[ImageMean]) -> Iterator[Series]:
             curves.setdefault((together, mean.weights), []).append(mean)
     for place, ((together, weights), found) in enumerate(curves.items()):
         points = tuple((mean.bpp, mean.psnr_db) for mean in found)
-        marker, line = _DECODED_LOOKS[place % len(_DECODED_LOOKS)]
+        again, number = divmod(place, len(OPEN_MARKERS))
+        colour, (marker, line) = _DECODED_COLOURS[again % len(_DECODED_COLOURS)], _DECODED_LOOKS[number]
         label = RECONSTRUCTED + (f" ({together})" if together else "")
         label += f", {weights_title(weights)}" if len(curves) > 1 else ""
         names = tuple(f"{mean.name}, {weights_title(weights)}" for mean in found)
-        yield Series(label, points, 2, marker, line if together else "none", names)
+        yield Series(label, points, colour, marker, line if together else "none", names)
 
 
 def _paper_series() -> Iterator[Series]:
@@ -348,34 +455,33 @@ def _paper_series() -> Iterator[Series]:
 
 
 def _tool_looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
-    """What is drawn and how: anchors neutral, one colour per network, open marks where its weights are decoded.
+    """What is drawn and how: anchors neutral, a colour and a marker per network, open marks where weights are decoded.
 
-    Where networks ran in several ways, only the last of their weights is drawn: their curves would hide each other.
+    Where networks ran in several ways, or are more than there are colours, only the last of their weights is drawn:
+    their curves would hide each other, and their looks be the same.
     """
     ways = {variant.way for variant in results.tests if variant.network}
     last = {network: weights for network, weights in results.networks if not is_adapted(weights)}
+    n_decoded = max((len(_decoded(results, name)) for name in results.network_names), default=0)
+    has_all = len(ways) == 1 and len(results.network_names) <= N_COLOURS and n_decoded <= len(_DECODED_LOOKS)
     for variant in results.variants:
         label = variant_label(results, variant)
         if not variant.network:
             yield variant, Series(label, (), 0, *_CODEC_LOOKS[variant.loop_filters])
-        elif len(ways) == 1 or variant.weights == last[variant.network]:
-            number = results.network_names.index(variant.network)
-            marker, line = _weights_look(results, variant, number) if len(ways) == 1 else _way_look(variant, number)
-            yield variant, Series(label, (), number % N_COLOURS + 1, marker, line)
+            continue
+        number = results.network_names.index(variant.network)
+        look: tuple[Marker, Line] = NETWORK_MARKERS[number % len(NETWORK_MARKERS)], "solid"
+        if has_all and variant.weights != ORIGINAL:
+            look = _DECODED_LOOKS[_decoded(results, variant.network).index(variant.weights)]
+        elif len(ways) > 1:
+            look = look[0], _WAY_LINES[variant.way]
+        if has_all or variant.weights == last.get(variant.network):
+            yield variant, Series(label, (), number % N_COLOURS + 1, *look)
 
 
-def _weights_look(results: ToolResults, variant: Variant, number: int) -> tuple[Marker, Line]:
-    """One look for each of the weights of a network."""
-    if variant.weights == ORIGINAL:
-        return NETWORK_MARKERS[number % len(NETWORK_MARKERS)], "solid"
-    decoded = [weights for name, weights in results.networks if name == variant.network and weights != ORIGINAL]
-    return _DECODED_LOOKS[decoded.index(variant.weights) % len(_DECODED_LOOKS)]
-
-
-def _way_look(variant: Variant, number: int) -> tuple[Marker, Line]:
-    """One line for each of the ways of a network, which is drawn with one of its weights."""
-    is_trained = variant.weights == ORIGINAL
-    return NETWORK_MARKERS[number % len(NETWORK_MARKERS)] if is_trained else "cross", _WAY_LINES[variant.way]
+def _decoded(results: ToolResults, network: str) -> list[str]:
+    """The weights of a network that are not as trained."""
+    return [weights for name, weights in results.networks if name == network and weights != ORIGINAL]
 
 
 def _named(series: Series, qps: Sequence[int]) -> Series:
@@ -385,6 +491,8 @@ def _named(series: Series, qps: Sequence[int]) -> Series:
     return replace(series, points=points, names=names if len(points) == len(names) else ())
 
 
-def _gain(series: Series, anchor: Sequence[Point]) -> Series:
+def _gain(series: Series, anchor: Sequence[Point], place: int) -> Series:
+    """The gain of a curve, its markers beside those of the curves before it."""
     steps = tuple(zip(*gain_curve(anchor, series.points), strict=True))
-    return replace(series, points=steps, marker="none", names=())
+    first = _GAIN_MARKER_STRIDE * place % _GAIN_MARKER_STEPS
+    return replace(series, points=steps, names=(), marked=(first, _GAIN_MARKER_STEPS))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
@@ -24,7 +24,9 @@ from matplotlib.transforms import IdentityTransform, blended_transform_factory
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.charts import (
+    GAIN_NOTE,
     N_COLOURS,
+    OPEN_MARKERS,
     Axis,
     BarChart,
     Chart,
@@ -32,13 +34,16 @@ from vvc_nnr.experiments.charts import (
     Marker,
     PointChart,
     Series,
+    chart_notes,
     final_variants,
     has_data,
     image_chart,
     layer_chart,
     tool_rd_pair,
+    warning_marks,
 )
 from vvc_nnr.experiments.records.rows import NetworkRow
+from vvc_nnr.experiments.tables.bd_rate import Point
 from vvc_nnr.experiments.tables.means import OVERALL, ToolResults, image_means
 from vvc_nnr.experiments.tables.notes import configuration_suffix
 from vvc_nnr.experiments.tables.table import one_line
@@ -67,28 +72,36 @@ _WIDTH, _HEIGHT = 440, 248
 """Of a figure for the page, and of the axes in it, in points."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
 _BAR_HEIGHT, _GROUP_GAP, _BAR_VALUES, _LETTER = 13, 12, 46, 6.3
-_MAX_NAME, _NAME_HEIGHT = 24, 12
+_MAX_NAME, _NAME_HEIGHT, _NAME_GAP, _POINT_REACH = 24, 12, 8, 4
+_NAME_MOVES = sorted(
+    range(-8 * _NAME_HEIGHT, 8 * _NAME_HEIGHT + 1, _NAME_HEIGHT // 2), key=lambda move: (abs(move), -move)
+)
+"""Where a name is tried, up or down from its point."""
+_Box: TypeAlias = tuple[float, float, float, float]
 _MIN_TICKS, _MAX_TICKS = 3, 6
 _LOG_STEPS = ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
 _NOTE_LETTERS_PER_INCH = 13
 """In lines of notes and in legends, so that they stay in the figure."""
-_KEY_LETTERS = 8
+_KEY_LETTERS = 10
 """As wide are the key of a legend and the gaps beside it."""
-_LEGEND_ROWS, _LEGEND_ROW_INCHES = 6, 0.23
-"""A legend of more rows makes its figure higher, so that the charts stay as large."""
+_LEGEND_ROWS, _LEGEND_ROW_INCHES = 3, 0.21
+"""A legend of more rows, those of notes among them, makes its figure higher, so that the charts stay as large."""
 _MARKERS: Mapping[Marker, tuple[str, float]] = {
     "circle": ("o", 7.2),
     "square": ("s", 6.6),
     "triangle": ("^", 7.6),
     "diamond": ("D", 6.4),
+    "star": ("*", 12),
     "cross": ("x", 9.6),
     "plus": ("+", 9.0),
     "tripod": ("1", 10.0),
-    "star": ("*", 12),
+    "tripod-up": ("2", 10.0),
+    "tripod-left": ("3", 10.0),
+    "tripod-right": ("4", 10.0),
     "none": ("", 0),
 }
 """matplotlib's letter and size in points; shapes and lines differ as well as colours."""
-_LINES: Mapping[Line, str] = {"solid": "-", "dashed": "--", "dotted": ":", "none": "none"}
+_LINES: Mapping[Line, str] = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-.", "none": "none"}
 _STYLE: Mapping[Any, Any] = {
     "font.size": 11,
     "text.color": COLOURS["ink"],
@@ -199,10 +212,12 @@ def rd_figures(results: ToolResults) -> dict[str, Figure]:
     groups = {f"Class {name}": names for name, names in results.classes.items()}
     if len(groups) > 1:
         groups[OVERALL] = tuple(results.sequences)
-    return {
-        title: charts_figure(_heading(_titled(title, results), names), tool_rd_pair(results, title, names))
-        for title, names in groups.items()
-    }
+    found = {}
+    for title, names in groups.items():
+        charts = tool_rd_pair(results, title, names)
+        heading = _heading(_titled(title, results), names)
+        found[title] = charts_figure(heading, charts, GAIN_NOTE if len(charts) > 1 else "")
+    return found
 
 
 def end_to_end_figure(rows: pd.DataFrame, networks: Sequence[NetworkRow]) -> Figure:
@@ -234,12 +249,13 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
     return charts_figure("Training", charts)
 
 
-def charts_figure(title: str, charts: Sequence[PointChart]) -> Figure:
+def charts_figure(title: str, charts: Sequence[PointChart], note: str = "") -> Figure:
     """Charts side by side with one legend below; what is not drawn is said there.
 
     Args:
         title: What all of them show.
         charts: At least one; one without a finite value leaves its place empty.
+        note: What has to be known to read them.
     """
     with drawing_style():
         figure = Figure(figsize=(5.5 + 4.5 * (len(charts) - 1), 4.8), layout="constrained")
@@ -253,15 +269,17 @@ def charts_figure(title: str, charts: Sequence[PointChart]) -> Figure:
         figure.suptitle(one_line(title), fontsize="medium", x=0.01, ha="left")
         n_letters = round(_NOTE_LETTERS_PER_INCH * figure.get_figwidth())
         columns = _legend_columns(list(keys), n_letters, 3 if len(charts) > 1 else 2)
-        n_more = math.ceil(len(keys) / columns) - _LEGEND_ROWS
-        figure.set_figheight(figure.get_figheight() + _LEGEND_ROW_INCHES * max(0, n_more))
-        legend = figure.legend(list(keys.values()), [""] * len(keys), loc="outside lower center", ncols=columns)
+        lines = fill(_notes(charts, note), n_letters)
+        n_lines = math.ceil(len(keys) / columns) + len(lines.splitlines())
+        figure.set_figheight(figure.get_figheight() + _LEGEND_ROW_INCHES * max(0, n_lines - _LEGEND_ROWS))
+        legend = figure.legend(
+            list(keys.values()), [""] * len(keys), loc="outside lower center", ncols=columns, handlelength=3
+        )
         for text, label in zip(legend.get_texts(), keys, strict=True):
             text.set_text(
                 fill(label, n_letters - _KEY_LETTERS)
             )  # only now: matplotlib before 3.10 leaves out a label that begins with an underscore
-        if note := _note(charts):
-            lines = fill(note, n_letters)
+        if lines:
             legend.set_title(lines, prop=FontProperties(size="small"))
             legend.set_alignment("left")
         return figure
@@ -318,10 +336,11 @@ def _titled(title: str, results: ToolResults) -> str:
     return f"{title}, {results.configuration.title}" if results.configuration.is_inter else title
 
 
-def _note(charts: Sequence[PointChart]) -> str:
-    """What is not drawn, each sentence once."""
+def _notes(charts: Sequence[PointChart], note: str) -> str:
+    """What is not drawn, and warnings, each sentence once."""
+    own = [each for chart in charts for each in chart_notes(chart)]
     empty = [f"{chart.title}: there is no finite value to draw." for chart in charts if not has_data(chart)]
-    return one_line(" ".join(filter(None, dict.fromkeys([*(chart.note for chart in charts), *empty]))))
+    return one_line(" ".join(filter(None, dict.fromkeys([note, *own, *empty]))))
 
 
 def _page_axes(height: float, left: float, right: float) -> tuple[Figure, Axes]:
@@ -341,17 +360,27 @@ def _draw_points(axes: Axes, chart: PointChart) -> dict[str, Mark]:
     for number, series in enumerate(chart.series):
         drawn = chart.drawn(series)
         gid, label = f"series-{number}", one_line(series.label)
-        places = [point for point, _ in drawn]
-        axes.plot(*_columns(places), label=label, gid=gid, clip_on=False, **_look(series))
-        has_markers = series.marker != "none"
-        marks[gid] = Mark(label, tuple(_point_text(chart, series, *each) for each in drawn) if has_markers else ())
+        places = [point for point, _, _ in drawn]
+        axes.plot(*_columns(places), label=label, gid=gid, clip_on=False, markevery=series.marked, **_look(series))
+        first, step = series.marked
+        marked = drawn[first::step] if series.marker != "none" else []
+        marks[gid] = Mark(label, tuple(_point_text(chart, series, *each) for each in marked))
     _set_up(axes, axes.xaxis, chart.x)
     _set_up(axes, axes.yaxis, chart.y)
-    for number, series in enumerate(chart.series):
-        if series.labelled:
-            _name_points(axes, chart.drawn(series), f"names-{number}")
+    named = list(_named_points(chart))
+    for (number, series), texts in zip(enumerate(chart.series), named, strict=True):
+        if any(text for _, text in texts):
             marks[f"names-{number}"] = Mark(one_line(series.label), ())
+    _name_points(axes, named)
     return marks
+
+
+def _named_points(chart: PointChart) -> Iterator[list[tuple[Point, str]]]:
+    """The points of each series with what stands beside them: a name, the letter of a warning, both or nothing."""
+    letters = {text: f"({letter})" for text, letter in warning_marks(chart).items()}
+    for series in chart.series:
+        drawn = chart.drawn(series)
+        yield [(at, f"{one_line(name) * series.labelled} {letters.get(why, '')}".strip()) for at, name, why in drawn]
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -362,7 +391,7 @@ def _look(series: Series) -> dict[str, Any]:
     """How matplotlib draws a series."""
     colour = _colour(series.colour)
     marker, size = _MARKERS[series.marker]
-    is_open = series.marker in ("cross", "plus", "tripod")
+    is_open = series.marker in OPEN_MARKERS
     return {
         "color": colour,
         "linestyle": _LINES[series.line],
@@ -379,10 +408,14 @@ def _colour(number: int) -> str:
     return COLOURS[f"c{number}"]
 
 
-def _point_text(chart: PointChart, series: Series, point: tuple[float, float], name: str) -> str:
-    """What a point says: its name, its series, and its values as the tables print them."""
+def _point_text(chart: PointChart, series: Series, point: Point, name: str, warning: str) -> str:
+    """What a point says: its name, its series, its values as the tables print them, and the warning about it."""
     heads = ", ".join(filter(None, (name, series.label)))
-    return one_line(f"{heads}: {chart.x.text(point[0])}, {chart.y.text(point[1])}")
+    return one_line(f"{heads}: {chart.x.text(point[0])}, {chart.y.text(point[1])}{_warned(warning)}")
+
+
+def _warned(warning: str) -> str:
+    return f" (warning: {warning})" if warning else ""
 
 
 def _set_up(axes: Axes, drawn: DrawnAxis, axis: Axis) -> None:
@@ -425,30 +458,60 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def _name_points(axes: Axes, drawn: Sequence[tuple[tuple[float, float], str]], gid: str) -> None:
-    """Names on the side of their points with more space: the lowest in its place, others moved up out of its way."""
+def _name_points(axes: Axes, named: Sequence[Sequence[tuple[Point, str]]]) -> None:
+    """Texts beside their points, on neither points nor each other where there is space, with a line where they are far.
+
+    Args:
+        axes: Where they stand.
+        named: The points of each series, each with its text, or an empty one.
+    """
     box = axes.get_window_extent()
-    placed: list[tuple[float, float, float]] = []
-    for point, name in sorted(drawn, key=lambda each: each[0][1]):
-        x, y = axes.transData.transform(point)
-        is_left = x < (box.x0 + box.x1) / 2
-        start = x + 8 if is_left else x - 8 - _LETTER * len(name)
-        end, at = start + _LETTER * len(name), y
-        for other_start, other_end, other in sorted(placed, key=lambda each: each[2]):
-            if start < other_end and other_start < end and abs(at - other) < _NAME_HEIGHT:
-                at = other + _NAME_HEIGHT
-        placed.append((start, end, at))
-        offset, side = (8 if is_left else -8, at - y), "left" if is_left else "right"
-        text = axes.annotate(one_line(name), point, offset, textcoords="offset points", annotation_clip=False)
-        text.set(ha=side, va="center_baseline", gid=gid)
+    every = [(number, *each) for number, texts in enumerate(named) for each in texts]
+    at = [tuple(map(float, axes.transData.transform(point))) for _, point, _ in every]
+    taken = [(x - _POINT_REACH, y - _POINT_REACH, x + _POINT_REACH, y + _POINT_REACH) for x, y in at]
+    for place in sorted(range(len(every)), key=lambda place: at[place][1]):
+        (number, point, text), (x, y) = every[place], at[place]
+        if not text:
+            continue
+        others = [each for other, each in enumerate(taken) if other != place]
+        left_first = x < (box.x0 + box.x1) / 2
+        tries = [
+            _beside(x, y + move, text, is_right) for move in _NAME_MOVES for is_right in (left_first, not left_first)
+        ]
+        inside = [each for each in tries if box.x0 <= each[0] and each[2] <= box.x1 and box.y0 <= each[1] <= box.y1]
+        free = next((each for each in inside if not any(_overlap(each, other) for other in others)), tries[0])
+        taken.append(free)
+        is_right, move = free[0] > x, (free[1] + free[3]) / 2 - y
+        arrow = {"arrowstyle": "-", "color": COLOURS["soft"], "linewidth": 0.7, "shrinkA": 0, "shrinkB": _POINT_REACH}
+        note = axes.annotate(
+            text, point, (_NAME_GAP if is_right else -_NAME_GAP, move), textcoords="offset points",
+            annotation_clip=False, arrowprops=arrow if abs(move) >= _NAME_HEIGHT else None,
+        )  # fmt: skip
+        note.set(ha="left" if is_right else "right", va="center_baseline", gid=f"names-{number}")
+        if note.arrow_patch is not None:
+            note.arrow_patch.set_gid(f"names-{number}")
+
+
+def _beside(x: float, y: float, text: str, is_right: bool) -> _Box:
+    """Where a text stands that is beside a place, in points."""
+    start = x + _NAME_GAP if is_right else x - _NAME_GAP - _LETTER * len(text)
+    return start, y - _NAME_HEIGHT / 2, start + _LETTER * len(text), y + _NAME_HEIGHT / 2
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _bar_axes(chart: BarChart) -> tuple[Figure, Axes]:
     """Space for the groups' names on the left, and for values beyond the ends of bars on either side."""
-    values = [value for bars in chart.bars for value in bars.values if _is_drawn(value)]
+    values = [value if _is_drawn(value) else 0.0 for bars in chart.bars for value in bars.values]
     longest = max((min(len(name), _MAX_NAME) for name in chart.groups), default=0)
-    left = _LETTER * longest + 8 + _BAR_VALUES * (min(values, default=0) < 0)
-    right = _RIGHT + _BAR_VALUES * (max(values, default=0) > 0)
+    letters = max((len(letter) + 3 for letter in warning_marks(chart).values()), default=0)
+    beyond = _BAR_VALUES + _LETTER * letters
+    left = _LETTER * longest + 8 + beyond * (min(values, default=0) < 0)
+    right = _RIGHT + beyond * (
+        max(values, default=0) > 0 or any(value is None for b in chart.bars for value in b.values)
+    )
     return _page_axes(_group_height(chart) * len(chart.groups), left, right)
 
 
@@ -462,20 +525,23 @@ def _is_drawn(value: float | None) -> TypeGuard[float]:
 
 def _draw_bars(axes: Axes, chart: BarChart) -> dict[str, Mark]:
     """Groups from the top; a bar's value stands at its end, a group's name beside its bars on the left."""
-    height = _group_height(chart)
+    height, letters = _group_height(chart), warning_marks(chart)
     axes.set_ylim(height * len(chart.groups), 0)
     axes.yaxis.set_major_locator(NullLocator())
     marks = {}
     for number, bars in enumerate(chart.bars):
         for place, (group, value) in enumerate(zip(chart.groups, bars.values, strict=True)):
             middle = place * height + (_GROUP_GAP + _BAR_HEIGHT) / 2 + number * _BAR_HEIGHT
+            warning = bars.warning(place)
+            letter = f" ({letters[warning]})" if warning else ""
             if not _is_drawn(value):
-                _value_text(axes, "-", 0, middle)
+                _value_text(axes, f"-{letter}", 0, middle)
                 continue
             gid, text = f"bar-{number}-{place}", chart.text(value)
             axes.add_patch(_bar(value, middle, _colour(number % N_COLOURS + 1), gid))
-            _value_text(axes, text, value, middle, gid)
-            marks[gid] = Mark(one_line(bars.label), (one_line(f"{group}, {bars.label}: {text} {chart.unit}"),))
+            _value_text(axes, text + letter, value, middle, gid)
+            said = one_line(f"{group}, {bars.label}: {text} {chart.unit}{_warned(warning)}")
+            marks[gid] = Mark(one_line(bars.label), (said,))
     _set_up(axes, axes.xaxis, Axis(f"{chart.quantity} [{chart.unit}]".strip(), with_zero=True))
     return marks | _name_groups(axes, chart)
 

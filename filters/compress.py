@@ -112,7 +112,7 @@ def compress_by_pictures(
     if arrays.graph is not None and options.arch is None and "architecture" not in stored.metadata:
         raise InputError(
             f"{path}: an ONNX model cannot be calibrated, no gradients go through its graph; say what makes its torch "
-            "module (--arch FILE.py:NAME), or compress it without --calibrate"
+            "module (arch, --arch FILE.py:NAME), or compress it without calibration (--calibrate)"
         )
     formats = {name: number_format_of(name, array) for name, array in arrays.arrays.items()}
     given = network_of(stored, options.arch, str(path))

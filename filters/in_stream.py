@@ -337,7 +337,7 @@ def check_decisions(
     told = replace(made_with, network_sha256=network_sha256, qp=said)
     difference = made_with.difference(told)
     if difference is not None:
-        advice = "" if made_with.qp in (None, told.qp) else f", or give --qp {made_with.qp} if that QP is meant"
+        advice = "" if made_with.qp in (None, told.qp) else f", or give the QP {made_with.qp} (--qp) if that is meant"
         raise InputError(f"decisions made with {difference}: make them for this stream and network{advice}")
 
 
@@ -512,7 +512,9 @@ def _chosen(running: Sequence[StreamFilter], filter_id: int | None, number: int)
         running = [each for each in running if each.id == filter_id]
     if len(running) > 1:
         names = " and ".join(str(each.id) for each in running)
-        raise InputError(f"filters {names} run on picture {number}: name the one that is to run (--filter-id)")
+        raise InputError(
+            f"filters {names} run on picture {number}: name the one that is to run (filter_id, --filter-id)"
+        )
     return running[0] if running else None
 
 

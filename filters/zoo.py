@@ -397,7 +397,7 @@ def network_of(stored: StoredNetwork, arch: Arch | None, where: str, constants: 
     if arch == "dncnn":
         return dncnn_of(stored.tensors, where)
     if arch is None and stored.metadata.get("architecture") not in ARCHITECTURES:
-        advice = "for a network of your own say what makes its module (--arch FILE.py:NAME)"
+        advice = "for a network of your own say what makes its module (arch, --arch FILE.py:NAME)"
         raise InputError(f"{_unknown_architecture(stored, where)}; {advice}")
     if arch is None or arch == stored.metadata.get("architecture"):
         return build_network(stored, where)

@@ -9,6 +9,7 @@ picture in memory. `source.open_source` makes one from a `.yuv`, `.y4m`, video o
 | `frame` | one uncompressed picture and the format that a sequence shares |
 | `source` | any file or folder as sequences; writers by suffix |
 | `yuv`, `y4m`, `video`, `images` | one kind of file each |
+| `containers`, `pixel_formats` | what a video's container says; what its pictures become |
 | `catalogue` | the sequences of the JVET common test conditions and their classes |
 | `listing` | the files of a folder that a command takes, and those in an archive |
 | `cifar` | CIFAR-10 from each of its forms; `download` fetches it and the Kodak images |

@@ -1,4 +1,4 @@
-"""What containers of videos say that PyAV does not give: where they end, and how their pictures are to be cut.
+"""What containers of videos say that PyAV does not give: what they are, where they end, how pictures are to be cut.
 
 Matroska crops by PixelCrop elements (RFC 9559, section 5.1.4.1.28), ISO base media and QuickTime files by a clean
 aperture, `clap` (ISO/IEC 14496-12, section 12.1.4). FFmpeg's command line obeys both, its decoders do not.
@@ -12,10 +12,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BufferedReader
 from pathlib import Path
+from typing import Literal, TypeAlias
 
-from vvc_nnr.errors import BitstreamError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.files import open_input
 
+StreamKind: TypeAlias = Literal["vvc", "hevc", "h264"]
+"""FFmpeg's name of a kind of byte stream."""
+PROGRAM_STREAM = b"\x00\x00\x01\xba"
+"""How an MPEG program stream begins, which is a start code as well."""
+_SUFFIXES: dict[StreamKind, str] = {"vvc": "266", "hevc": "265", "h264": "264"}
+_TRANSPORT_STREAM = "an MPEG transport stream"
+_TS_LAYOUTS = ((0, 188), (4, 192), (0, 204))
+"""Where packets begin, and how long they are: plain, with times (.m2ts), with error correction."""
+_HEAD_BYTES = 1024
 _SYNC, _TS_PACKET_BYTES = b"\x47", 188
 _BOXES = frozenset(b"ftyp styp moov moof mdat mfra sidx ssix emsg prft meta uuid free skip wide pnot udta".split())
 _BOX_HEAD_BYTES = 8
@@ -30,6 +40,47 @@ _JPEG, _JPEG_END, _JPEG_PADDING = b"\xff\xd8\xff", b"\xff\xd9", b"\0\xff\r\n"
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
+def container_name(head: bytes) -> str | None:
+    """What kind of container a file is by its first kilobyte, such as "a Matroska file"; None if it is none known."""
+    if head[4:8] in _BOXES:
+        return "an MP4 or QuickTime file"
+    if head[:4] == _EBML:
+        return "a Matroska file"
+    if head[:4] == PROGRAM_STREAM:
+        return "an MPEG program stream"
+    if head[:3] == b"FLV":
+        return "a Flash video"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "an AVI file"
+    for first, n_bytes in _TS_LAYOUTS:
+        packets = head[first:_HEAD_BYTES:n_bytes]
+        if len(packets) > 1 and set(packets) == set(_SYNC):
+            return _TRANSPORT_STREAM
+    return None
+
+
+def container_name_of(path: Path) -> str | None:
+    """`container_name` of a file; None as well if it cannot be read."""
+    try:
+        with open_input(path) as file:
+            return container_name(file.read(_HEAD_BYTES))
+    except InputError:
+        return None
+
+
+def taking_out(kind: StreamKind, container: str | None = None) -> str:
+    """The command that takes a byte stream out of a container.
+
+    Args:
+        kind: What the stream is.
+        container: As `container_name` says. FFmpeg writes access units of VVC into MPEG transport streams with a second
+            delimiter and parameter sets before each, which no byte stream may have: delimiters are left out then.
+    """
+    has_delimiters = kind == "vvc" and container == _TRANSPORT_STREAM
+    without = "-bsf:v filter_units=remove_types=20 " if has_delimiters else ""
+    return f"ffmpeg -i FILE -c copy {without}-f {kind} out.{_SUFFIXES[kind]}"
+
+
 def check_container_end(path: Path) -> None:
     """Holds the sizes in a container's outermost headers against the file's, and those of an MP4's fragments.
 
@@ -42,7 +93,7 @@ def check_container_end(path: Path) -> None:
         head = file.read(12)
         if head[4:8] in _BOXES:
             if damage := next(_damaged_fragments(file, size_bytes), None):
-                raise BitstreamError(f"{path}: damaged, {damage}; --allow-damaged reads what is there")
+                raise BitstreamError(f"{path}: damaged, {damage}; allow_damaged (--allow-damaged) reads what is there")
             end_bytes = _end_of_boxes(file, size_bytes)
         elif head[:4] == _EBML:
             end_bytes = _end_of_segment(file)
@@ -64,7 +115,7 @@ def check_container_end(path: Path) -> None:
     if end_bytes > size_bytes:
         raise BitstreamError(
             f"{path}: truncated, its container ends at byte {end_bytes} and the file at {size_bytes}; "
-            "--allow-damaged reads what is there"
+            "allow_damaged (--allow-damaged) reads what is there"
         )
 
 

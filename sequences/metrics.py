@@ -322,10 +322,8 @@ def check_comparable(original: VideoFormat, decoded: VideoFormat, *, has_ssim: b
     """
     if (original.width, original.height) != (decoded.width, decoded.height):
         sizes = f"{decoded.width}x{decoded.height}, and the original is {original.width}x{original.height}"
-        size = f"--size {original.width}x{original.height}"
-        remedy = (
-            f"; if odd sides were coded as even ones, decode the stream with {size} (decode {size}, or filter {size})"
-        )
+        size = f"{original.width}x{original.height}"
+        remedy = f"; if odd sides were coded as even ones, crop the pictures to {size} (decode or filter --size {size})"
         raise InputError(f"{sizes}: must be one size{remedy if may_be_padded(original, decoded) else ''}")
     if original.chroma_format not in (decoded.chroma_format, "400"):
         raise InputError(

@@ -55,6 +55,7 @@ class Source:
         ctc_class: Class of the common test conditions, by size where the sequence is not one of theirs.
         stream: The track of a video file, None for its only video.
         allow_damaged: Whether damaged pictures of a video are taken as FFmpeg conceals them.
+        n_outside_edit_list: How many more pictures are coded in an MP4 or MOV file, which its edit list does not show.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Source:
     ctc_class: str
     stream: int | None = None
     allow_damaged: bool = False
+    n_outside_edit_list: int = 0
 
     def frames(self, start: int = 0, count: int | None = None) -> Iterator[Frame]:
         """The pictures from index `start`, at most `count`, one in memory at a time; each call reads anew.
@@ -96,7 +98,7 @@ class Source:
             for _ in read_video(self.path, count=count, stream=self.stream):
                 pass
         except BitstreamError as error:
-            return str(error).removeprefix(f"{self.path}: ").partition("; --allow-damaged")[0]
+            return str(error).removeprefix(f"{self.path}: ").partition("; allow_damaged")[0]
         return None
 
     def _image_frames(self, start: int, count: int | None) -> Iterator[Frame]:
@@ -170,7 +172,7 @@ def open_sources(
     if not os.path.isdir(root):
         return [_open(root, options, stream, allow_damaged)]
     if stream is not None:
-        raise InputError(f"{root}: --stream {stream} is for one video file, this is a folder")
+        raise InputError(f"{root}: stream {stream} (--stream) is for one video file, this is a folder")
     listing = list_files(root, has_suffix(SUFFIXES))
     if not listing.paths:
         raise InputError(f"{root}: holds no sequence ({', '.join(SUFFIXES)}){listing.words_if_empty()}")
@@ -220,7 +222,8 @@ def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged:
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown suffix {suffix!r}; pictures are read from {', '.join(SUFFIXES)}")
     if stream is not None and suffix not in VIDEO_SUFFIXES:
-        raise InputError(f"{path}: --stream {stream} is for video files ({', '.join(VIDEO_SUFFIXES)})")
+        raise InputError(f"{path}: stream {stream} (--stream) is for video files ({', '.join(VIDEO_SUFFIXES)})")
+    n_outside = 0
     with naming(path):
         if suffix == ".yuv":
             format = _yuv_format(path, options)
@@ -232,10 +235,12 @@ def _open(path: Path, options: PartialFormat, stream: int | None, allow_damaged:
         else:
             probe = probe_video(path, stream=stream, allow_damaged=allow_damaged)
             format, n_pictures = _agreeing(path, probe.format, options), probe.n_pictures
+            n_outside = probe.n_outside_edit_list
     sequence = find_ctc_sequence(path.name, format.width, format.height)
     ctc_class = ctc_class_of(path.name, format.width, format.height)
     name = sequence.name if sequence else text_of_name(path.stem)
-    return Source(name, path, format, n_pictures, ctc_class, stream, allow_damaged and suffix in VIDEO_SUFFIXES)
+    is_damaged_taken = allow_damaged and suffix in VIDEO_SUFFIXES
+    return Source(name, path, format, n_pictures, ctc_class, stream, is_damaged_taken, n_outside)
 
 
 def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
@@ -251,12 +256,15 @@ def _yuv_format(path: Path, options: PartialFormat) -> VideoFormat:
         width, height = known.width, known.height
     if width is None or height is None:
         raise InputError(
-            f"{path}: picture size not known; give it (--size), or name the file like x_416x240_50fps_8bit_420.yuv"
+            f"{path}: picture size not known; give width and height (--size), or name the file like "
+            "x_416x240_50fps_8bit_420.yuv"
         )
     _refuse_unsure(path, named, options, known)
-    depth = _one_of(path, options.bit_depth, named.bit_depths, "bit depths", "--bit-depth")
-    chroma_format = _one_of(path, options.chroma_format, named.chroma_formats, "chroma formats", "--chroma-format")
-    fps = _one_of(path, options.fps, named.rates, "picture rates", "--fps")
+    depth = _one_of(path, options.bit_depth, named.bit_depths, "bit depths", "bit_depth (--bit-depth)")
+    chroma_format = _one_of(
+        path, options.chroma_format, named.chroma_formats, "chroma formats", "chroma_format (--chroma-format)"
+    )
+    fps = _one_of(path, options.fps, named.rates, "picture rates", "fps (--fps)")
     with naming(path):
         return VideoFormat(
             width,
@@ -293,7 +301,7 @@ def _check_name_says(path: Path, format: VideoFormat) -> None:
 def _size_of(path: Path, options: PartialFormat, named: NamedFormat) -> tuple[int | None, int | None]:
     if options.width is not None and options.height is not None:
         return options.width, options.height
-    found = _one_of(path, None, named.sizes, "picture sizes", "--size")
+    found = _one_of(path, None, named.sizes, "picture sizes", "width and height (--size)")
     width, height = found or (None, None)
     return (
         options.width if options.width is not None else width,
@@ -301,12 +309,12 @@ def _size_of(path: Path, options: PartialFormat, named: NamedFormat) -> tuple[in
     )
 
 
-def _one_of(path: Path, option: _Value | None, named: Sequence[_Value], what: str, flag: str) -> _Value | None:
+def _one_of(path: Path, option: _Value | None, named: Sequence[_Value], what: str, asked: str) -> _Value | None:
     """The option, else what the name says; InputError if it says several things."""
     if option is not None or not named:
         return option
     if len(named) > 1:
-        raise InputError(f"{path}: its name has {len(named)} {what} ({', '.join(map(_shown, named))}); give {flag}")
+        raise InputError(f"{path}: its name has {len(named)} {what} ({', '.join(map(_shown, named))}); give {asked}")
     return named[0]
 
 
@@ -316,13 +324,13 @@ def _shown(value: object) -> str:
 
 def _refuse_unsure(path: Path, named: NamedFormat, options: PartialFormat, known: CtcSequence | None) -> None:
     """Refuses a name whose words may state something or not, where neither an option nor the catalogue says it."""
-    for given, words, what, flag in (
-        (options.bit_depth, named.unsure_depth, "a bit depth", "--bit-depth"),
-        (options.chroma_format, named.unsure_chroma, "a chroma format", "--chroma-format"),
-        (options.fps or (known and known.fps), named.unsure_rate, "a picture rate", "--fps"),
+    for given, words, what, asked in (
+        (options.bit_depth, named.unsure_depth, "a bit depth", "bit_depth (--bit-depth)"),
+        (options.chroma_format, named.unsure_chroma, "a chroma format", "chroma_format (--chroma-format)"),
+        (options.fps or (known and known.fps), named.unsure_rate, "a picture rate", "fps (--fps)"),
     ):
         if given is None and words:
-            raise InputError(f"{path}: {words[0]!r} in its name may state {what}, or not; give {flag}")
+            raise InputError(f"{path}: {words[0]!r} in its name may state {what}, or not; give {asked}")
     if named.unsure_range:
         word = named.unsure_range[0]
         advice = f"rename it: {word}Range if it does, else without the word"

@@ -3,11 +3,7 @@
 What is taken, and what is not:
 
 * Track: the only video. Cover art and thumbnails are no video; of several videos one has to be chosen (`stream`).
-* Pixel format: planar YUV and grey of 8 to 16 bit, limited or full range (`yuvj`), is taken as it is. Any other is
-  converted to the nearest planar YUV: the same depth (or the next of 8, 9, 10, 12, 14, 16); no chroma if grey, 4:2:0
-  if chroma is coarser both ways, 4:2:2 if coarser across only, else 4:4:4; RGB becomes BT.709 limited-range 4:4:4,
-  each sample rounded once, half to even (of 8 bit by FFmpeg, at most 0.01 further off).
-  Where that changes samples (and not only their order) the log says so. An alpha channel must be opaque.
+* Pixel format: as `pixel_formats` says.
 * Pictures are cut as the codec and the container say (Matroska's PixelCrop, a clean aperture), then turned and flipped
   upright (display matrix); the edit list is obeyed.
 * Colour range and pixel aspect are kept in the format. Interlaced pictures, and pictures that change in size, format
@@ -24,7 +20,6 @@ from __future__ import annotations
 import errno
 import logging
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,21 +32,19 @@ import av
 import numpy as np
 from av.codec.context import Flags
 from av.stream import Disposition
-from av.video.reformatter import ColorRange, Colorspace
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, VvcNnrError, shown_name
 from vvc_nnr.files import open_input, remaining_bytes
-from vvc_nnr.sequences.containers import Crop, check_container_end, container_crops
-from vvc_nnr.sequences.frame import CHROMA_SHIFTS, DEFAULT_FPS, ChromaFormat, ColourRange, Frame, Plane, VideoFormat
-from vvc_nnr.sequences.images import rgb_planes_to_frame
+from vvc_nnr.sequences.containers import (
+    Crop,
+    check_container_end,
+    container_crops,
+    container_name_of,
+    taking_out,
+)
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, DEFAULT_FPS, Frame, Plane, VideoFormat
+from vvc_nnr.sequences.pixel_formats import colour_range_of, planar_frame, say_conversion
 
-_PLANAR = re.compile(r"(?:yuvj?(420|422|444)p|gray)(?:(9|10|12|14|16)(le|be))?")
-_PLANAR_RGB = re.compile(r"gbra?p([0-9]+)(msb)?(le|be)")
-"""Planes G, B, R (and alpha); with "msb" samples lie in the upper bits."""
-_OWN_ALPHA = re.compile(r"(?:gbrap|yuva4\d\dp|(rgba|bgra|argb|abgr|ya))(?:\d\d?(le|be)|8)?")
-"""Alpha is the fourth plane, or one of the samples side by side."""
-_BIT_DEPTHS = (8, 9, 10, 12, 14, 16)
-_ENDIAN = "le" if sys.byteorder == "little" else "be"
 _MOST_TIMED_PICTURES = 10_000
 _MOST_LEADING_PICTURES = 64
 _NO_TIMES = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: raw streams, whose average rate is the demuxer's own 25
@@ -67,18 +60,23 @@ _UNREF = "mmco: unref short failure"
 """FFmpeg's words where an H.264 picture is to be dropped that is not there; no damage where a cut has removed it."""
 _DAMAGE_WARNINGS = re.compile(r"EOI missing|Missing EOC|End mismatch|bits left after decoding slice")
 """What the decoders of JPEG, JPEG 2000 and UtVideo call a warning, and it is lost samples."""
-_FLOAT_OR_RAW = re.compile(r".*f(?:16|32)(?:le|be)?|bayer_.*|xyz.*")
-_COLOUR_RANGES: dict[int, ColourRange] = {int(ColorRange.MPEG): "limited", int(ColorRange.JPEG): "full"}
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoProbe:
-    """What a video file says of itself: `n_pictures` is the container's word, None where it has none."""
+    """What a video file says of itself.
+
+    Attributes:
+        format: Of the pictures that are read.
+        n_pictures: How many they are by the container's word, None where it has none.
+        n_outside_edit_list: How many more are coded in an MP4 or MOV file, and not shown by its edit list.
+    """
 
     format: VideoFormat
     n_pictures: int | None
+    n_outside_edit_list: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +126,17 @@ def probe_video(path: Path, *, stream: int | None = None, allow_damaged: bool = 
         frame = _to_frame(picture, path, _crop_of(container, track, path))
         times = _times(container, track, path)
         fps = _rate_of(container, track, times)
-        stated = VideoFormat(1, 1, fps=fps, colour_range=_colour_range(picture), pixel_aspect=_aspect(track, picture))
-        _say_conversion(picture.format, path)
+        stated = VideoFormat(1, 1, fps=fps, colour_range=colour_range_of(picture), pixel_aspect=_aspect(track, picture))
+        say_conversion(picture.format, path)
         if _is_varying(times):
             _log.warning(
                 "%s: pictures come at varying intervals; taken at %.5g a second", shown_name(str(path)), float(fps)
             )
         n_pictures = None if _lacks_leading(track, path, picture.pts) else _n_shown(container, track)
-        return VideoProbe(stated.holding(frame), n_pictures)
+        if n_outside := _n_outside_edit_list(container, track):
+            words = "1 picture is" if n_outside == 1 else f"{n_outside} pictures are"
+            _log.warning("%s: %s coded and outside of its edit list, and left out", shown_name(str(path)), words)
+        return VideoProbe(stated.holding(frame), n_pictures, n_outside)
 
 
 def _rate_of(container: Any, track: Any, times: list[int]) -> Fraction:
@@ -282,7 +283,7 @@ def _opened(path: Path, index: int | None, allow_damaged: bool) -> Iterator[tupl
             if context.field_order > _PROGRESSIVE:
                 raise UnsupportedError(f"{path}: its container says interlaced; only progressive pictures are read")
             if context.name == "vvc" and context.format.components[0].bits == 8:
-                advice = "take its stream out (ffmpeg -i FILE -c copy -f vvc out.266) and decode that"
+                advice = f"take its stream out ({taking_out('vvc', container_name_of(path))}) and decode that"
                 raise UnsupportedError(f"{path}: 8-bit VVC, which this FFmpeg decodes wrongly; {advice}")
             context.flags |= Flags.unaligned  # else FFmpeg keeps columns left of the window for the sake of alignment
             options = {} if allow_damaged else _STRICT
@@ -310,7 +311,7 @@ def _check_opening(container: Any, messages: Any, path: Path, allow_damaged: boo
         return
     damage = " ".join(said[0].split())
     if not allow_damaged:
-        hint = "--allow-damaged takes what FFmpeg makes of it"
+        hint = "allow_damaged (--allow-damaged) takes what FFmpeg makes of it"
         raise BitstreamError(f"{path}: FFmpeg cannot read its container: {damage}; {hint}")
     _log.warning("%s: damaged container (%s); taken as FFmpeg conceals it", shown_name(str(path)), damage)
 
@@ -334,7 +335,7 @@ def _video_track(container: Any, index: int | None, path: Path) -> Any:
         covers = _listed(container.streams.video)
         raise BitstreamError(f"{path}: has no video stream" + (f", only cover pictures ({covers})" if covers else ""))
     if len(videos) > 1:
-        raise InputError(f"{path}: holds {len(videos)} videos ({_listed(videos)}); give --stream N")
+        raise InputError(f"{path}: holds {len(videos)} videos ({_listed(videos)}); give stream (--stream N)")
     return videos[0]
 
 
@@ -412,7 +413,7 @@ def _pictures(container: Any, track: Any, path: Path, allow_damaged: bool) -> It
         if not damage and at_end and n_shown < (n_due := _n_due(container, track, tally)):
             damage = f"it holds {n_due} pictures to be seen, of which {n_shown} can be decoded"
         if damage and not allow_damaged:
-            hint = "--allow-damaged takes what FFmpeg makes of it"
+            hint = "allow_damaged (--allow-damaged) takes what FFmpeg makes of it"
             raise BitstreamError(f"{path}: FFmpeg cannot decode it {where}: {damage}; {hint}")
         if damage and not is_said:
             _log.warning("%s: damaged %s (%s); taken as FFmpeg conceals it", shown_name(str(path)), where, damage)
@@ -486,6 +487,18 @@ def _n_shown(container: Any, track: Any) -> int | None:
     return track.frames or None
 
 
+def _n_outside_edit_list(container: Any, track: Any) -> int:
+    """How many coded pictures of an MP4 or MOV file its edit list does not show.
+
+    Of those before its beginning FFmpeg's index has the ones that must be decoded, of those behind its end none.
+    """
+    if not container.format.name.startswith("mov"):
+        return 0
+    places = {entry.pos for entry in track.index_entries}
+    shown = {entry.pos for entry in track.index_entries if not entry.is_discard}
+    return max(track.frames, len(places)) - len(shown)
+
+
 def _kind_of(picture: Any, where: Path | str) -> _Kind:
     if picture.interlaced_frame:
         raise UnsupportedError(f"{where}: its pictures are interlaced; only progressive ones are read")
@@ -513,12 +526,6 @@ def _turn_of(picture: Any, where: Path | str) -> _Turn:
     raise UnsupportedError(f"{where}: is to be shown turned by {picture.rotation} degrees; quarter turns are read")
 
 
-def _colour_range(picture: Any) -> ColourRange | None:
-    if picture.format.is_rgb or picture.format.has_palette:
-        return "limited"
-    return "full" if picture.format.name.startswith("yuvj") else _COLOUR_RANGES.get(int(picture.color_range))
-
-
 def _aspect(track: Any, picture: Any) -> Fraction | None:
     aspect = track.sample_aspect_ratio
     if not aspect or aspect < 0:
@@ -526,88 +533,14 @@ def _aspect(track: Any, picture: Any) -> Fraction | None:
     return Fraction(1 / aspect if _turn_of(picture, "").transposed else aspect)
 
 
-def _target_format(source: Any, where: Path | str) -> str:
-    """Name of the planar YUV format nearest to the source format."""
-    if _PLANAR.fullmatch(source.name) and not source.name.endswith("le" if _ENDIAN == "be" else "be"):
-        return str(source.name)
-    deepest_bits = max(component.bits for component in source.components)
-    if deepest_bits > _BIT_DEPTHS[-1] or _FLOAT_OR_RAW.fullmatch(source.name):
-        raise UnsupportedError(f"{where}: pixel format {source.name}; YUV, grey and RGB of at most 16 bit are read")
-    bit_depth = min(depth for depth in _BIT_DEPTHS if depth >= deepest_bits)
-    suffix = "" if bit_depth == 8 else f"{bit_depth}{_ENDIAN}"
-    chroma_format = _nearest_chroma(source)
-    return f"gray{suffix}" if chroma_format == "400" else f"yuv{chroma_format}p{suffix}"
-
-
-def _nearest_chroma(source: Any) -> ChromaFormat:
-    if source.is_rgb or source.has_palette:
-        return "444"
-    if len(source.components) < 3:  # grey, perhaps with alpha
-        return "400"
-    halved_across = source.chroma_width(16) < 16
-    halved_down = source.chroma_height(16) < 16
-    if halved_across:
-        return "420" if halved_down else "422"
-    return "444"
-
-
-def _parse_planar(name: str) -> tuple[ChromaFormat, int]:
-    match = _PLANAR.fullmatch(name)
-    assert match, name
-    return cast(ChromaFormat, match[1] or "400"), int(match[2] or 8)
-
-
-def _say_conversion(source: Any, path: Path) -> None:
-    """A line of the log where more than the order of the samples changes."""
-    target = _target_format(source, path)
-    chroma_format, bit_depth = _parse_planar(target)
-    wide, tall = source.chroma_width(16), source.chroma_height(16)
-    sizes = {"420": (8, 8), "422": (8, 16), "444": (16, 16), "400": (wide, tall)}
-    same_depth = max(component.bits for component in source.components) == bit_depth
-    if source.is_rgb or source.has_palette or not same_depth or (wide, tall) != sizes[chroma_format]:
-        matrix = " by the matrix of BT.709, limited range" if source.is_rgb or source.has_palette else ""
-        _log.warning("%s: its %s pictures are converted to %s%s", shown_name(str(path)), source.name, target, matrix)
-
-
 def _to_frame(picture: Any, where: Path | str, crop: Crop) -> Frame:
+    """A picture as it is to be seen: cropped, then turned upright."""
     kind = _kind_of(picture, where)
-    target = _target_format(picture.format, where)
-    _check_opaque(picture, where)
-    chroma_format, bit_depth = _parse_planar(target)
-    if picture.format.is_rgb and bit_depth > 8:  # FFmpeg scales luma and chroma by wrong factors there
-        frame = rgb_planes_to_frame(*_rgb_planes(picture, bit_depth), bit_depth)
-        cut = _cropped(frame.planes, frame.format(DEFAULT_FPS), crop, where)
-        return Frame(tuple(map(kind.turn, cut)), bit_depth, chroma_format)
-    if target != picture.format.name:
-        rgb = picture.format.is_rgb or picture.format.has_palette
-        picture = picture.reformat(
-            format=target,
-            dst_colorspace=Colorspace.ITU709 if rgb else None,
-            dst_color_range=ColorRange.MPEG if rgb else None,
-        )
-    if chroma_format == "422" and kind.turn.transposed:
+    frame = planar_frame(picture, where)
+    if frame.chroma_format == "422" and kind.turn.transposed:
         raise UnsupportedError(f"{where}: 4:2:2 is to be shown on its side, where its chroma would be no 4:2:2")
-    format = VideoFormat(picture.width, picture.height, bit_depth, chroma_format)
-    stored = tuple(
-        _copy_plane(plane, shape, format.dtype)
-        for plane, shape in zip(picture.planes, format.plane_shapes, strict=True)
-    )
-    planes = tuple(map(kind.turn, _cropped(stored, format, crop, where)))
-    return Frame(planes, bit_depth, chroma_format)
-
-
-def _rgb_planes(picture: Any, bit_depth: int) -> tuple[Plane, Plane, Plane]:
-    """R, G and B of a picture of more than 8 bit, as they are in it; FFmpeg only takes packed ones apart."""
-    if not _PLANAR_RGB.fullmatch(picture.format.name):
-        picture = picture.reformat(format=f"gbrp{bit_depth}{_ENDIAN}")
-    match = _PLANAR_RGB.fullmatch(picture.format.name)
-    assert match
-    unused_bits = 16 - int(match[1]) if match[2] else 0
-    stored = np.dtype(np.uint16).newbyteorder("<" if match[3] == "le" else ">")
-    size = picture.height, picture.width
-    planes = (_copy_plane(plane, size, stored) for plane in picture.planes)
-    green, blue, red = (cast(Plane, plane.astype(np.uint16) >> unused_bits) for plane in islice(planes, 3))
-    return red, green, blue
+    planes = _cropped(frame.planes, frame.format(DEFAULT_FPS), crop, where)
+    return Frame(tuple(map(kind.turn, planes)), frame.bit_depth, frame.chroma_format)
 
 
 def _cropped(planes: tuple[Plane, ...], format: VideoFormat, crop: Crop, where: Path | str) -> tuple[Plane, ...]:
@@ -629,29 +562,3 @@ def _cropped(planes: tuple[Plane, ...], format: VideoFormat, crop: Crop, where: 
         plane[y : y + rows, x : x + columns]
         for plane, (y, x), (rows, columns) in zip(planes, corners, shapes, strict=True)
     )
-
-
-def _check_opaque(picture: Any, where: Path | str) -> None:
-    """Refuses a picture with transparent samples, since the rest would not be the picture."""
-    alphas = [component for component in picture.format.components if component.is_alpha]
-    if not alphas and not picture.format.has_palette:
-        return
-    n_bits = alphas[0].bits if alphas else 8
-    own = _OWN_ALPHA.fullmatch(picture.format.name)
-    if own:  # as it is stored: FFmpeg's converter rounds it, and at some widths leaves samples behind
-        beside, opaque = own[1] or "a", (1 << n_bits) - 1
-        dtype = np.dtype(np.uint16 if n_bits > 8 else np.uint8).newbyteorder(">" if own[2] == "be" else "<")
-        size = picture.height, picture.width * len(beside)
-        alpha = _copy_plane(picture.planes[0 if own[1] else 3], size, dtype)[:, beside.index("a") :: len(beside)]
-    else:
-        deep = n_bits > 8
-        converted = picture.reformat(format=f"yuva444p16{_ENDIAN}" if deep else "yuva444p").planes[3]
-        dtype, opaque = np.dtype(np.uint16 if deep else np.uint8), (1 << n_bits) - 1 << 16 - n_bits if deep else 255
-        alpha = _copy_plane(converted, (picture.height, picture.width), dtype)
-    if int(alpha.min()) < opaque:
-        raise UnsupportedError(f"{where}: has transparent samples, which would be lost; lay it over a background")
-
-
-def _copy_plane(plane: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> Plane:
-    rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
-    return cast(Plane, rows[: shape[0], : shape[1]].copy())

@@ -399,3 +399,30 @@ def test_kernels_are_for_any_compiler_but_for_one_header():
 )
 def test_the_search_for_words_of_one_compiler(source, words):
     assert words_of_one_compiler(source) == words
+
+
+def test_messages_below_the_command_line_speak_to_users_of_python_as_well() -> None:
+    """They name an argument, its flag in brackets behind it; whole commands and arguments of programs may stand."""
+    rooms = [room for room in ROOMS if room != "vvc_nnr.experiments"]
+    found = []
+    for path in (path for room in rooms for path in sorted(FOLDER_OF[room].rglob("*.py")) if _is_of(room, path)):
+        tree = ast.parse(path.read_text())
+        documented = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
+        inside = {id(part) for each in ast.walk(tree) if isinstance(each, ast.JoinedStr) for part in each.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr | ast.Constant) and id(node) not in documented | inside:
+                text = _text_of(node)
+                is_command = text.startswith("--") or re.search(r"\b(?:vvc-nnr|pip|ffmpeg) \w+", text)
+                if not is_command and re.search(r"(?<!\w)--[a-z]", re.sub(r"\([^()]*\)", "", text)):
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {text}")
+    assert found == []
+
+
+def _is_of(room: str, path: Path) -> bool:
+    others = [FOLDER_OF[other] for other in MAPPED if other != room]
+    return not any(other in path.parents for other in others)
+
+
+def _text_of(node: ast.JoinedStr | ast.Constant) -> str:
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)

@@ -91,7 +91,7 @@ class Encode(Command):
                 coded = encoder.encode(frames, source.format.fps, stated=source.format)
             file.write(coded.stream)
         outcome = _with_unstated(_encoded(self, coded), source.format, read_vvc_stream(coded.stream).first.format)
-        return with_damage(outcome, source.damage(self.pictures))
+        return with_damage(with_outside(outcome, source.n_outside_edit_list), source.damage(self.pictures))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +285,12 @@ def write_pictures(source: Path, path: Path, frames: Iterator[Frame], format_of:
         "elapsed_s": elapsed_s,
     }
     return Outcome(text, data)
+
+
+def with_outside(outcome: Outcome, n_outside_edit_list: int) -> Outcome:
+    """The outcome with how many pictures of its input are outside of an edit list, which the log has said."""
+    found = {"n_pictures_outside_edit_list": n_outside_edit_list} if n_outside_edit_list else {}
+    return Outcome(outcome.text, outcome.data | found)
 
 
 def with_damage(outcome: Outcome, damage: str | None) -> Outcome:

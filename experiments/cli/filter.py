@@ -13,12 +13,20 @@ from torch import nn
 from tyro.conf import Positional, UseAppendAction, arg
 
 from vvc_nnr.codec.decoder import decode_vvc
-from vvc_nnr.codec.nal import taken_out
 from vvc_nnr.codec.sei import SUFFIXES
 from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
-from vvc_nnr.experiments.cli.codec import FormatOf, stated, verified, vvc_stream, with_bar, with_damage, write_pictures
+from vvc_nnr.experiments.cli.codec import (
+    FormatOf,
+    stated,
+    verified,
+    vvc_stream,
+    with_bar,
+    with_damage,
+    with_outside,
+    write_pictures,
+)
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import BIT_DEPTH, FOLDER, NATURAL, POSITIVE, QP, QP_CANDIDATES, THREADS, OutputPath
 from vvc_nnr.experiments.cli.pictures import InferenceFlags, RawFlags, VideoFlags, original_of, source_of
@@ -39,6 +47,7 @@ from vvc_nnr.filters.networks.layout import Layout
 from vvc_nnr.filters.networks.told_qp import PictureQps, QpRule, parse_candidate
 from vvc_nnr.filters.zoo import LOOP_FILTERS_KEY, LoadedNetwork, load_filter
 from vvc_nnr.network_file import NNC_SUFFIX, is_nnc
+from vvc_nnr.sequences.containers import container_name_of, taking_out
 from vvc_nnr.sequences.frame import Frame, VideoFormat
 from vvc_nnr.sequences.metrics import BeforeAndAfter, check_comparable, mean_scores, peak_value
 from vvc_nnr.sequences.source import VIDEO_SUFFIXES, Source
@@ -113,6 +122,7 @@ class _Decoded:
         verified_data: The same as data.
         stream: What the headers of a VVC stream say, None of other files.
         size: Width and height that the user wants of a stream's pictures; None: those of the stream.
+        n_outside_edit_list: As that of `Source`.
     """
 
     frames: Iterator[Frame]
@@ -124,6 +134,7 @@ class _Decoded:
     verified_data: Mapping[str, object] = field(default_factory=dict)
     stream: VvcStream | None = None
     size: tuple[int, int] | None = None
+    n_outside_edit_list: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +265,8 @@ class Filter(Command):
         if files := [job.input for job in jobs if not job.is_stream]:
             if self.model is None:
                 is_video = files[0].suffix.lower() in VIDEO_SUFFIXES
-                or_stream = f", or the VVC stream that is in it ({taken_out()})" if is_video else ""
+                command = taking_out("vvc", container_name_of(files[0]))
+                or_stream = f", or the VVC stream that is in it ({command})" if is_video else ""
                 raise InputError(f"{files[0]}: is no VVC stream, which might carry a network: give --model{or_stream}")
             if self.filter_id is not None:
                 raise InputError(f"--filter-id: chooses a filter of a stream, and {files[0]} is none")
@@ -356,7 +368,7 @@ class Filter(Command):
         text += "".join(f"\n{job.input}: warning: {each}" for each in warnings)
         data = {**written.data, "qp": filtering.made_qp, **decoded.verified_data, **data}
         data |= {"warnings": warnings} if warnings else {}
-        outcome = with_damage(Outcome(text, data), decoded.damage)
+        outcome = with_damage(with_outside(Outcome(text, data), decoded.n_outside_edit_list), decoded.damage)
         return _with_scores(outcome, scores, decoded.format.bit_depth, self.output_bit_depth) if scores else outcome
 
     def _scores(self, job: _Job, decoded: _Decoded) -> BeforeAndAfter | None:
@@ -444,7 +456,14 @@ class Filter(Command):
                 self.raw.size,
             )
         source = source_of(path, self.raw, self.video)
-        return _Decoded(source.frames(), source.n_pictures, source.format, source.format.holding, source.damage())
+        return _Decoded(
+            source.frames(),
+            source.n_pictures,
+            source.format,
+            source.format.holding,
+            source.damage(),
+            n_outside_edit_list=source.n_outside_edit_list,
+        )
 
     def _original(self) -> Source:
         deciding = self.deciding

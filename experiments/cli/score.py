@@ -76,7 +76,8 @@ class Score(Command):
         ]
         notes += score_notes([mean_scores(each) for each in found.values()])
         text = "\n".join([score_table(lines), "", *notes])
-        data = [self._data(path, pictures) for path, pictures in found.items()]
+        outside = {path: each.n_outside_edit_list for path, each in zip(self.decoded, sources, strict=True)}
+        data = [self._data(path, pictures, outside[path]) for path, pictures in found.items()]
         return Outcome(text, {"original": str(self.original), "psnr_peak": self.psnr_peak, "decoded": data})
 
     def _scores(self, original: Source, decoded: Source) -> list[PictureScores]:
@@ -84,8 +85,9 @@ class Score(Command):
         bar = tqdm(scores, desc=decoded.path.name, unit="picture", total=decoded.n_pictures, disable=None, leave=False)
         return list(bar)
 
-    def _data(self, path: Path, pictures: Sequence[PictureScores]) -> dict[str, object]:
+    def _data(self, path: Path, pictures: Sequence[PictureScores], n_outside: int) -> dict[str, object]:
         each = {"pictures": [score_data(picture) for picture in pictures]} if self.per_picture else {}
+        each |= {"n_pictures_outside_edit_list": n_outside} if n_outside else {}
         return {"file": str(path), "n_pictures": len(pictures), **score_data(mean_scores(pictures)), **each}
 
 

@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from vvc_nnr.experiments.charts import N_COLOURS, BarChart, Chart, Line, Marker, PointChart, has_data
+from vvc_nnr.experiments.charts import N_COLOURS, BarChart, Chart, Line, Marker, PointChart, chart_notes, has_data
 from vvc_nnr.experiments.plots import COLOURS, Mark, draw_bar_key, draw_chart, draw_key, figure_bytes
 from vvc_nnr.experiments.records.provenance import Provenance
 from vvc_nnr.experiments.report.embedding import EmbeddedEntry, EmbeddedPictures
@@ -392,7 +392,7 @@ def _group_view(group: ChartGroup) -> _GroupView:
 
 
 def _chart_view(chart: Chart) -> _ChartView:
-    note = one_line(chart.note) if isinstance(chart, PointChart) else ""
+    note = one_line(" ".join(chart_notes(chart)))
     if not has_data(chart):
         return _ChartView(one_line(chart.title), Markup(""), f"{_NO_DATA} {note}".strip())
     return _ChartView(one_line(chart.title), Markup(chart_svg(chart)), note)

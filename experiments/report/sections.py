@@ -20,19 +20,22 @@ from vvc_nnr.experiments.charts import (
     final_variants,
     image_chart,
     layer_chart,
-    not_drawn_note,
+    listed,
+    not_drawn_notes,
     tool_rd_pair,
 )
 from vvc_nnr.experiments.records.rows import Way, ZooRow
 from vvc_nnr.experiments.records.weights import is_adapted
+from vvc_nnr.experiments.tables.bd_rate import Point
 from vvc_nnr.experiments.tables.bd_rate_tables import (
     MEAN,
     STREAM_LENGTHS,
     Comparison,
     Savings,
     mean_saving,
+    saving_warning,
     stream_lengths,
-    way_cells,
+    variant_label,
 )
 from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, ToolResults, Variant, image_means
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES, configuration_suffix
@@ -219,8 +222,7 @@ def overall_finding(table: Table, label: str) -> Finding | None:
     """The luma BD-rate of "Overall"; None if there is none."""
     for number, (row, texts) in enumerate(zip(table.rows, cell_texts(table), strict=True)):
         if row[:2] == (OVERALL, MEAN) and row[2] is not None:
-            warnings = [warning.text for warning in table.warnings if (warning.row, warning.column) == (number, 2)]
-            return Finding(texts[2], "%", label, "; ".join(warnings))
+            return Finding(texts[2], "%", label, table.warning(number, 2))
     return None
 
 
@@ -249,30 +251,45 @@ def _chart_groups(
     titles = {title if title in (*results.sequences, OVERALL) else f"Class {title}": names for title, names in ordered}
     pairs = list(chain.from_iterable(tool_rd_pair(results, title, names) for title, names in titles.items()))
     if pairs:
-        yield ChartGroup("Rate and quality, luma", tuple(pairs[:2]), tuple(pairs[2:]), GAIN_NOTE)
+        n_first = len(pairs) // len(titles)
+        note = GAIN_NOTE if n_first > 1 else ""
+        yield ChartGroup("Rate and quality, luma", tuple(pairs[:n_first]), tuple(pairs[n_first:]), note)
 
 
 def _complexity_chart(results: ToolResults, savings: Savings) -> PointChart:
     """BD-rate over operations, a series for each way to run the networks with decoded weights (else as trained)."""
-    series, shown = [], list[Variant]()
+    series, shown, absent = [], list[Variant](), dict[str, list[str]]()
     looks: tuple[tuple[Way, Marker], ...] = (("wiener", "circle"), ("decisions", "square"), ("full", "diamond"))
     strongest = {variant.way for variant in final_variants(results)}
+    by_way = {way: _shown_weights([v for v in results.tests if v.network and v.way == way]) for way, _ in looks}
+    titles = {results.networks[v.network, v.weights].title for variants in by_way.values() for v in variants}
+    common = f", {next(iter(titles))}" if len(titles) == 1 else ""  # said once, not beside each point
     for colour, (way, marker) in enumerate(looks, start=1):
-        variants = _shown_weights([v for v in results.tests if v.network and v.way == way])
-        values = {v: mean_saving(savings, results.sequences, Comparison(v)) for v in variants}
-        costs = {v: results.networks[v.network, v.weights].kmac_per_luma_sample for v in variants}
-        titles = {v: ", ".join(map(str, way_cells(results, v)[:2])) for v in variants}
-        points = sorted((costs[v] or 0.0, value, titles[v]) for v, value in values.items() if value is not None)
-        places = tuple((cost, value) for cost, value, _ in points)
-        names = tuple(name for _, _, name in points)
+        found = list[tuple[Point, str, str]]()
+        variants = by_way[way]
         shown += variants
-        series.append(Series(_WAY_TITLES[way], places, colour, marker, "none", names, labelled=way in strongest))
-    costs_kmac = [cost for each in series for cost, _ in each.points if cost > 0]
+        for variant in variants:
+            row = results.networks[variant.network, variant.weights]
+            saving = mean_saving(savings, results.sequences, Comparison(variant))
+            if saving is None:
+                absent.setdefault("they have no BD-rate", []).append(variant_label(results, variant))
+            elif not row.kmac_per_luma_sample:
+                absent.setdefault("their operations are not known", []).append(variant_label(results, variant))
+            else:
+                warning = saving_warning(savings, tuple(results.sequences), Comparison(variant))
+                name = variant.network if common else f"{variant.network}, {row.title}"
+                found.append(((row.kmac_per_luma_sample, saving), name, warning))
+        points, names, warnings = zip(*sorted(found), strict=True) if found else ((), (), ())
+        label, is_labelled = _WAY_TITLES[way] + common, way in strongest
+        series.append(Series(label, points, colour, marker, "none", names, labelled=is_labelled, warnings=warnings))
+    costs_kmac = [cost for each in series for cost, _ in each.points]
     around = (min(costs_kmac) / 2, 2 * max(costs_kmac)) if costs_kmac else ()
     x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=around, digits=2)
     y = Axis("BD-rate of luma [%]", with_zero=True, digits=2, signed=True)
+    notes = (*(f"Not drawn, since {why}: {listed(labels)}." for why, labels in absent.items()),)
+    notes += not_drawn_notes(results, shown, "since of each network the last weights are compared")
     drawn = tuple(each for each in series if each.points)
-    return PointChart("Luma BD-rate against operations", x, y, drawn, not_drawn_note(results, shown))
+    return PointChart("Luma BD-rate against operations", x, y, drawn, notes)
 
 
 def _shown_weights(variants: list[Variant]) -> list[Variant]:
@@ -282,24 +299,29 @@ def _shown_weights(variants: list[Variant]) -> list[Variant]:
 
 def _network_bits_chart(results: ToolResults, savings: Savings, variants: list[Variant]) -> BarChart:
     """BD-rate of what a codec would run, its network's bits spread over streams of several lengths."""
-    bars = tuple(
-        Bars(
-            f"in {length} pictures" if length else "free",
-            tuple(mean_saving(savings, results.sequences, Comparison(variant, length=length)) for variant in variants),
-        )
-        for length in STREAM_LENGTHS
-        if length != 1
-    )
+    bars, names = [], tuple(results.sequences)
+    for length in (each for each in STREAM_LENGTHS if each != 1):
+        comparisons = [Comparison(variant, length=length) for variant in variants]
+        values = tuple(mean_saving(savings, names, each) for each in comparisons)
+        warnings = tuple(saving_warning(savings, names, each) for each in comparisons)
+        bars.append(Bars(f"in {length} pictures" if length else "free", values, warnings))
     labels = tuple(f"{v.network}, {results.networks[v.network, v.weights].title}" for v in variants)
-    return BarChart("Luma BD-rate by length of stream", "%", labels, bars, quantity="BD-rate Y")
+    return BarChart("Luma BD-rate by length of stream", "%", labels, tuple(bars), quantity="BD-rate Y")
 
 
 def bar_chart(table: Table, title: str) -> BarChart:
     """The BD-rates of the classes and overall, a bar for each component."""
-    rows = [row for row in table.rows if row[1] == MEAN]
+    rows = {number: row for number, row in enumerate(table.rows) if row[1] == MEAN}
     columns = [place for place, column in enumerate(table.columns) if column.unit == "%" and column.signed]
-    bars = (Bars(table.columns[place].head, tuple(_value(row[place]) for row in rows)) for place in columns)
-    return BarChart(title, "%", tuple(str(row[0]) for row in rows), tuple(bars), quantity="BD-rate")
+    bars = (
+        Bars(
+            table.columns[place].head,
+            tuple(_value(row[place]) for row in rows.values()),
+            tuple(table.warning(number, place) for number in rows),
+        )
+        for place in columns
+    )
+    return BarChart(title, "%", tuple(str(row[0]) for row in rows.values()), tuple(bars), quantity="BD-rate")
 
 
 _CHARTED = ("filter", "adapted", "adapted, counted", "adapted, in 250 pictures", "as sent", "as sent, in 250 pictures")
@@ -313,11 +335,15 @@ def _adapted_charts(table: Table | None) -> Iterator[ChartGroup]:
     heads = [column.head for column in table.columns]
     places = map(heads.index, ("Network", "Decisions", "Updates", "Sequence", "Sent", "Y"))
     network, way, updates, sequence, sent, luma = places
-    rows = [row for row in table.rows if row[sequence] == OVERALL]
-    overall = {(row[network], row[way], row[updates], row[sent]): _value(row[luma]) for row in rows}
+    overall = {
+        (row[network], row[way], row[updates], row[sent]): (_value(row[luma]), table.warning(number, luma))
+        for number, row in enumerate(table.rows)
+        if row[sequence] == OVERALL
+    }
     names = list(dict.fromkeys(key[:3] for key in overall))
     kinds = [kind for kind in dict.fromkeys(str(key[3]) for key in overall) if kind in _CHARTED]
-    bars = tuple(Bars(kind, tuple(overall.get((*name, kind)) for name in names)) for kind in kinds)
+    found = {kind: [overall.get((*name, kind), (None, "")) for name in names] for kind in kinds}
+    bars = tuple(Bars(kind, *map(tuple, zip(*its, strict=True))) for kind, its in found.items())
     labels = tuple(f"{network}, decisions {decisions}, updates: {of}" for network, decisions, of in names)
     yield ChartGroup(
         "Networks adapted to each sequence",

@@ -310,8 +310,15 @@ def rate_warnings(
 ) -> Iterator[CellWarning]:
     """The warnings about a row's BD-rates of all planes, which stand from the column `first` on."""
     for column, plane in enumerate(PLANES, start=first):
-        found = {name: savings.get((name, comparison._replace(plane=plane))) for name in names}
-        yield from cell_warning(row, column, found, is_mean=len(names) > 1)
+        text = saving_warning(savings, names, comparison._replace(plane=plane))
+        if text:
+            yield CellWarning(row, column, text)
+
+
+def saving_warning(savings: Savings, names: Sequence[str], comparison: Comparison) -> str:
+    """The warnings about the mean of the sequences' BD-rates (`mean_saving`); empty if there are none."""
+    found = ((name, each.warnings) for name in names if (each := savings.get((name, comparison))) is not None)
+    return warning_text(found, is_mean=len(names) > 1)
 
 
 def cell_warning(
@@ -359,7 +366,7 @@ def configurations_table(
         notes: What is said besides.
     """
     per_result = [
-        replace(column, head=f"{each.configuration.name.upper()} {column.head}")
+        replace(column, head=f"{each.configuration.name.upper()} {column.head}", group=each.configuration.name)
         for each in results
         for column in (*RATE_COLUMNS, *TIME_COLUMNS)
     ]

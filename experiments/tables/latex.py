@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from vvc_nnr.experiments.tables.table import Table, cell_texts, one_line, with_columns, without_shared_notes
 
@@ -29,6 +31,12 @@ _MAX_LINES = 46
 _NOTE_LETTERS = 85
 """In a line of notes."""
 _MANY_COLUMNS = 8
+_LINE_PT, _LETTER_PT, _GAP_PT = 345.0, 4.6, 6.0
+"""Of the class `article`: a line, a letter of \\small, and what is between two of many columns."""
+_LEAST_SCALE = 0.65
+"""Of letters in wide tables, 6 points; what is wider is broken into blocks of columns."""
+_BLOCK_LINES = 2
+"""Head and space of a block, in rows."""
 _MIN_HEAD = 9
 """Letters of a head's line, where the cells below are shorter."""
 _TABLES_BEFORE_CLEARING = 8
@@ -73,49 +81,120 @@ def _escaped(text: str) -> str:
 def _body(table: Table) -> str:
     """The parts of a table; its notes stand in the last one where there is space on the page, else behind it."""
     shown = _without_empty_columns(table)
-    cells, heads = list(_cells(shown)), list(_heads(shown))
-    n_parts = max(1, math.ceil(len(cells) / _MAX_ROWS))
+    floats = list(_floats(_blocks(shown)))
     notes = [rf"{latex_text(note)}\par" for note in shown.notes]
-    n_lines = len(cells) % _MAX_ROWS + sum(math.ceil(len(note) / _NOTE_LETTERS) for note in notes)
-    floats = []
-    for part in range(n_parts):
-        rows = range(part * _MAX_ROWS, min((part + 1) * _MAX_ROWS, len(cells)))
-        here = dict.fromkeys(warning for (row, _), warning in shown.marked_warnings().items() if row in rows)
-        below = [" ".join(rf"\textsuperscript{{{mark}}}~{latex_text(text)}." for mark, text in here) + r"\par"] * bool(
-            here
-        )
-        below += notes if part == n_parts - 1 and n_lines <= _MAX_LINES else []
-        which = f", part {part + 1} of {n_parts}" if n_parts > 1 else ""
-        floats.append(_float(shown, [" & ".join(heads), *(" & ".join(cells[row]) for row in rows)], below, which))
+    n_lines = _n_lines(floats[-1]) + sum(math.ceil(len(note) / _NOTE_LETTERS) for note in notes)
+    parts = []
+    for number, blocks in enumerate(floats, start=1):
+        marks = dict.fromkeys(mark for block in blocks for mark in block.warnings())
+        here = [rf"\textsuperscript{{{mark}}}~{latex_text(text)}." for mark, text in marks]
+        below = [" ".join(here) + r"\par"] * bool(here)
+        below += notes if number == len(floats) and n_lines <= _MAX_LINES else []
+        which = f", part {number} of {len(floats)}" if len(floats) > 1 else ""
+        parts.append(_float(shown, blocks, below, which))
     if notes and n_lines > _MAX_LINES:
-        floats.append("\n".join([f"{{{_SMALL}", *notes, "}"]) + "\n")
-    return "\n".join(floats)
+        parts.append("\n".join([f"{{{_SMALL}", *notes, "}"]) + "\n")
+    return "\n".join(parts)
 
 
-def _float(table: Table, lines: Sequence[str], below: Sequence[str], which: str) -> str:
-    """One `table` environment: head and rows, and what stands below."""
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some columns and rows of a table, as many as fit."""
+
+    table: Table
+    columns: tuple[int, ...]
+    rows: range
+
+    def lines(self) -> Iterator[str]:
+        """The environment `tabular` with them."""
+        heads, cells = list(_heads(self.table)), list(_cells(self.table))
+        kinds = "".join("l" if self.table.columns[place].text else "r" for place in self.columns)
+        yield from (_FITTED, rf"\begin{{tabular}}{{{kinds}}}", r"\toprule")
+        yield " & ".join(heads[place] for place in self.columns) + r" \\"
+        yield r"\midrule"
+        for row in self.rows:
+            yield " & ".join(cells[row][place] for place in self.columns) + r" \\"
+        yield from (r"\bottomrule", r"\end{tabular}}")
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """Marks and texts of the warnings in it."""
+        marked = self.table.marked_warnings()
+        return [warning for (row, column), warning in marked.items() if row in self.rows and column in self.columns]
+
+
+def _n_lines(blocks: Sequence[_Block]) -> int:
+    """The rows of blocks below each other, each block's head but that of the first among them."""
+    return sum(len(block.rows) + _BLOCK_LINES for block in blocks) - _BLOCK_LINES
+
+
+def _floats(blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
+    """The blocks that stand together on a page."""
+    together: list[_Block] = []
+    for block in blocks:
+        if together and _n_lines([*together, block]) > _MAX_ROWS:
+            yield together
+            together = []
+        together.append(block)
+    yield together
+
+
+def _blocks(table: Table) -> Iterator[_Block]:
+    """The table in blocks of columns that are no wider than is readable, and of rows that fit on a page."""
+    for columns in _column_blocks(table):
+        for start in range(0, max(1, len(table.rows)), _MAX_ROWS):
+            yield _Block(table, columns, range(start, min(start + _MAX_ROWS, len(table.rows))))
+
+
+def _column_blocks(table: Table) -> list[tuple[int, ...]]:
+    """The columns of each block: those that name the rows in each, and of the others about as many; groups stay whole.
+
+    Where those that name the rows leave no space, all stay together.
+    """
+    widths = [_LETTER_PT * letters + _GAP_PT for letters in _letters(table)]
+    most = _LINE_PT / _LEAST_SCALE
+    names = _n_naming(table)
+    numbers = groupby(range(names, len(widths)), key=lambda place: table.columns[place].group or place)
+    groups = [tuple(group) for _, group in numbers]
+    space = most - sum(widths[:names])
+    wide = [sum(widths[place] for place in group) for group in groups]
+    if sum(wide) <= space or not groups or max(wide) > space:
+        return [tuple(range(len(widths)))]
+    each = sum(wide) / math.ceil(sum(wide) / space)
+    blocks: list[tuple[int, ...]] = []
+    filled = math.inf
+    for group, width in zip(groups, wide, strict=True):
+        if filled + width / 2 > each or filled + width > space:
+            blocks.append(tuple(range(names)))
+            filled = 0
+        blocks[-1] += group
+        filled += width
+    return blocks
+
+
+def _n_naming(table: Table) -> int:
+    """How many columns at the left name the rows: texts, and whole numbers such as QPs."""
+    for place, column in enumerate(table.columns):
+        if not column.text and any(isinstance(row[place], float) for row in table.rows):
+            return place
+    return len(table.columns)
+
+
+def _float(table: Table, blocks: Sequence[_Block], below: Sequence[str], which: str) -> str:
+    """One `table` environment: blocks below each other, and what stands below them."""
     remarks = [rf"\textbf{{{latex_text(remark)}}}" for remark in table.remarks]
     title = _OF_THE_PAPER.sub(
         lambda found: f"{found[2].upper()}{found[3]} (Table {found[1]} of Moon and Kim)", table.title
     )
-    head, *rows = (rf"{line} \\" for line in lines)
     parts = [
         r"\begin{table}[!htbp]",
         r"\centering\sloppy",
         rf"\caption{{{' '.join([latex_text(title) + which, *remarks])}}}",
         r"\smallskip\small",
-        *([r"\setlength{\tabcolsep}{3pt}"] if len(table.columns) > _MANY_COLUMNS else []),
-        _FITTED,
-        rf"\begin{{tabular}}{{{''.join('l' if column.text else 'r' for column in table.columns)}}}",
-        r"\toprule",
-        head,
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}}",
-        *([rf"\par\smallskip{_SMALL}", *below] if below else []),
-        r"\end{table}",
+        *([r"\setlength{\tabcolsep}{3pt}"] if max(len(block.columns) for block in blocks) > _MANY_COLUMNS else []),
     ]
+    for number, block in enumerate(blocks):
+        parts += [r"\par\medskip"] * bool(number) + list(block.lines())
+    parts += [*([rf"\par\smallskip{_SMALL}", *below] if below else []), r"\end{table}"]
     return "\n".join(parts) + "\n"
 
 
@@ -138,12 +217,27 @@ def _cells(table: Table) -> Iterator[list[str]]:
 
 def _heads(table: Table) -> Iterator[str]:
     """The titles, each in lines about as wide as the cells below."""
-    texts = cell_texts(table)
-    for place, column in enumerate(table.columns):
-        width = max(_MIN_HEAD, max((len(row[place]) for row in texts), default=0))
-        lines = textwrap.wrap(one_line(column.title), width, break_long_words=False, break_on_hyphens=False)
+    for column, lines in zip(table.columns, _head_lines(table), strict=True):
         stacked = r"\\".join(_after_break(latex_text(line)) for line in lines)
         yield stacked if len(lines) < 2 else rf"\shortstack[{'l' if column.text else 'r'}]{{{stacked}}}"
+
+
+def _head_lines(table: Table) -> Iterator[list[str]]:
+    for column, longest in zip(table.columns, _longest_cells(table), strict=True):
+        title = one_line(column.title)
+        yield textwrap.wrap(title, max(_MIN_HEAD, longest), break_long_words=False, break_on_hyphens=False)
+
+
+def _longest_cells(table: Table) -> list[int]:
+    """Letters of the longest cell of each column."""
+    texts = cell_texts(table)
+    return [max((len(row[place]) for row in texts), default=0) for place in range(len(table.columns))]
+
+
+def _letters(table: Table) -> Iterator[int]:
+    """Letters in the longest line of each column, its head among them."""
+    for lines, longest in zip(_head_lines(table), _longest_cells(table), strict=True):
+        yield max(longest, *map(len, lines), 0)
 
 
 def _after_break(text: str) -> str:

@@ -33,6 +33,7 @@ class Column:
         digits: Digits after the point of its floats.
         signed: Write a plus before positive numbers (differences).
         text: A column of names, on the left of its space; numbers stand on the right.
+        group: What it belongs to, such as a coding configuration: where a table is broken, a group stays together.
     """
 
     head: str
@@ -40,6 +41,7 @@ class Column:
     digits: int = 3
     signed: bool = False
     text: bool = False
+    group: str = ""
 
     @property
     def title(self) -> str:
@@ -107,6 +109,10 @@ class Table:
             numbers = [] if column.text else [value for value in values if not isinstance(value, str)]
             found[column.title] = pd.Series(list(values), dtype="float64" if len(numbers) == len(values) else "object")
         return pd.DataFrame(found)
+
+    def warning(self, row: int, column: int) -> str:
+        """The warning about a cell, without a full stop; empty if there is none."""
+        return next((each.text for each in self.warnings if (each.row, each.column) == (row, column)), "")
 
     def marked_warnings(self) -> dict[tuple[int, int], tuple[str, str]]:
         """Mark (a, b, ...) and text of the warning about each cell that has one; equal warnings have one mark."""

@@ -157,7 +157,7 @@ def _check_folder(folder: Path, groups: Sequence[Sequence[int]]) -> None:
     if others:
         raise InputError(
             f"{folder}: holds checkpoints of other updates than are asked for ({', '.join(others)}: of these streams, "
-            "counted from 0); use the same --updates or another folder, or delete this one"
+            "counted from 0); ask for the same updates (--updates), use another folder, or delete this one"
         )
 
 

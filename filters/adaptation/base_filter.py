@@ -76,8 +76,9 @@ class AdaptedBase:
         data = _coded(path, layout)
         if at is None and not is_bundled:
             raise InputError(
-                f"{path}: no network of the zoo, which a decoder would have; put it into the stream (--base stream), "
-                "or let it be named by its hash (--base hash), for decoders that get the file (filter --base FILE)"
+                f"{path}: no network of the zoo, which a decoder would have; put it into the stream (at, "
+                "--base stream), or let it be named by its hash (at, --base hash), for decoders that get the file "
+                "(filter --base FILE)"
             )
         found = cls(data, at or "hash")
         with naming(path):

@@ -224,7 +224,13 @@ def test_any_bytes_give_pictures_in_order_or_one_of_two_errors(stream):
 
 @pytest.mark.parametrize(
     ("head", "kind"),
-    [(b"\0\0\0\x20ftypisom", "an MP4 or QuickTime file"), (b"\x1a\x45\xdf\xa3\xa3", "a Matroska file")],
+    [
+        (b"\0\0\0\x20ftypisom", "an MP4 or QuickTime file"),
+        (b"\x1a\x45\xdf\xa3\xa3", "a Matroska file"),
+        (b"\0\0\1\xba\x44", "an MPEG program stream"),
+        (b"FLV\1\1\0\0\0\x09", "a Flash video"),
+        (b"RIFF\0\0\0\0AVI LIST", "an AVI file"),
+    ],
 )
 def test_a_container_is_told_with_the_way_to_its_stream(head, kind):
     with pytest.raises(
@@ -235,5 +241,19 @@ def test_a_container_is_told_with_the_way_to_its_stream(head, kind):
         BitstreamError, match=rf"but {kind}: take the stream out of it \(ffmpeg -i FILE -c copy -f hevc "
     ):
         sei_messages(head + bytes(20), "hevc")
-    with pytest.raises(InputError, match=r"out of an MP4 or Matroska file a stream is taken by ffmpeg -i FILE"):
+    with pytest.raises(InputError, match=r"out of a container a stream is taken by ffmpeg -i FILE -c copy -f vvc out"):
         standard_of(Path("x.mp4"))
+
+
+@pytest.mark.parametrize(("first", "n_bytes"), [(0, 188), (4, 192), (0, 204)])
+def test_a_transport_stream_is_told_with_the_way_to_its_stream(first, n_bytes, tmp_path):
+    """Of VVC without delimiters, which FFmpeg's multiplexer repeats."""
+    stream = (bytes(first) + b"\x47").ljust(n_bytes, b"\xff") * 8
+    way = r"an MPEG transport stream: .*\(ffmpeg -i FILE -c copy -bsf:v filter_units=remove_types=20 -f vvc out.266\)"
+    with pytest.raises(BitstreamError, match=way):
+        list(nal_units(stream))
+    with pytest.raises(BitstreamError, match=r"an MPEG transport stream: .*\(ffmpeg -i FILE -c copy -f h264 out.264\)"):
+        sei_messages(stream, "avc")
+    (tmp_path / "x.ts").write_bytes(stream)
+    with pytest.raises(InputError, match="filter_units=remove_types=20"):
+        standard_of(tmp_path / "x.ts")

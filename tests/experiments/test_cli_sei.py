@@ -253,7 +253,10 @@ def test_decisions_for_another_stream_are_not_put_in(
     run(*made, folder / "in.y4m")
     run("encode", folder / "in.y4m", "--qp", "27", "-o", b)
     said = refused(*insert, b, *no)
-    assert "d.bin: decisions made with QP 37, got QP 27: make them for this stream and network, or give --qp 37" in said
+    assert (
+        "d.bin: decisions made with QP 37, got QP 27: make them for this stream and network, or give the QP 37 (--qp)"
+        in said
+    )
     run(*insert, b, "--qp", "37", "-o", tmp_path / "meant.266")  # of one who says so
     run("encode", folder / "in.y4m", "--qp", "37", "--pictures", "4", "-o", b)
     assert "d.bin: decisions for 5 pictures, and the stream has 4" in refused(*insert, b, *no)

@@ -12,10 +12,11 @@ import pytest
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments import plots
-from vvc_nnr.experiments.charts import Series, rd_pair
+from vvc_nnr.experiments.charts import GAIN_NOTE, Series, rd_pair
 from vvc_nnr.experiments.plots import charts_figure, save_figure
 from vvc_nnr.experiments.records.rows import ImageRow, NetworkRow, ToolRow, frame_of
 from vvc_nnr.experiments.tables.means import tool_results
@@ -145,7 +146,7 @@ def test_infinite_points_are_named_and_not_in_the_legend(
     assert not any(axes.get_visible() for axes in nothing.axes)
     assert "Overall: PSNR over rate: there is no finite value to draw." in figure_note(nothing)
     assert figure_note(nothing).endswith("Overall: gain at the same rate: there is no finite value to draw.")
-    assert figure_note(rd_figures(tool_rows, tool_networks)["Overall"]) == ""
+    assert figure_note(rd_figures(tool_rows, tool_networks)["Overall"]) == GAIN_NOTE
 
 
 def test_no_setting_of_matplotlib_changes_a_figure(image_rows: list[ImageRow], tmp_path: Path) -> None:
@@ -218,3 +219,48 @@ def labels(axes: Axes) -> list[str]:
 
 def figure_note(figure: Figure) -> str:
     return figure.legends[0].get_title().get_text().replace("\n", " ")
+
+
+def test_no_two_curves_look_alike(
+    image_rows: list[ImageRow], tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]
+) -> None:
+    """Where looks would have to repeat, the last weights of each network are drawn, and it is said which are not."""
+    for n_networks, n_curves in ((6, 3 + 6 * 3), (12, 3 + 12)):
+        rows = [row for row in tool_rows if row.network != "rep"]
+        copies = [row for row in rows if row.network]
+        networks = [row for row in tool_networks if row.network == "post"]
+        rows += [replace(row, network=f"n{n}") for n in range(1, n_networks) for row in copies]
+        networks += [replace(row, network=f"n{n}") for n in range(1, n_networks) for row in networks[:3]]
+        figure = rd_figures(rows, networks)["Overall"]
+        for axes in figure.axes:
+            looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in curves_of(axes)}
+            assert len(looks) == len(curves_of(axes)) == n_curves - (axes is not figure.axes[0])
+        note = "Not drawn, since their curves would hide those of the last weights: post, original; post, uniform8; n1"
+        assert (note in figure_note(figure)) == (n_networks > 6)
+    kinds = [f"uniform{bits}" for bits in range(2, 14)]
+    more = [replace(row, weights=kind) for kind in kinds for row in image_rows if row.weights == "uniform8"]
+    axes = end_to_end_figure([row for row in image_rows if row.weights != "uniform8"] + more).axes[0]
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in curves_of(axes)}
+    assert len(looks) == len(curves_of(axes)) > 12
+
+
+def test_curves_of_one_place_have_their_markers_beside_each_other() -> None:
+    anchor, test = (tuple((2.0**n, 30.0 + n + more) for n in range(4)) for more in (0, 1))
+    same = [Series(str(n), test) for n in range(12)]
+    _, gains = rd_pair("t", anchor, [Series("codec", anchor), *same], (22, 27, 32, 37))
+    axes = charts_figure("t", [gains]).axes[0]
+    places = [x for line in curves_of(axes) for x in line.get_xdata()[line.get_markevery()[0] :: 16]]
+    assert len(set(places)) == len(places) == 12 * 4
+
+
+def test_why_there_is_no_curve_of_gains() -> None:
+    anchor, far = (tuple((2.0**n, 30.0 + n) for n in range(first, first + 4)) for first in (0, 10))
+    _, gains = rd_pair("t", anchor, [Series("codec", anchor), Series("net", far)], (22, 27, 32, 37))
+    assert gains.series == ()
+    assert gains.notes == ("Warning about the gain of net: no value: the curves do not overlap.",)
+    (alone,) = rd_pair("t", (), [Series("one", anchor), Series("other", anchor)], (22, 27, 32, 37))
+    assert alone.notes == ("Curves on each other, within 0.015 dB: one | other.",)
+
+
+def curves_of(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.lines if line.get_gid()]

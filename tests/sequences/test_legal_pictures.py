@@ -181,7 +181,7 @@ def test_names_of_raw_files(tmp_path, times):
             with pytest.raises(UnsupportedError, match="its name says"):
                 open_source(path)
         elif fault == 1:
-            with pytest.raises(InputError, match=r"2 picture sizes .* give --size"):
+            with pytest.raises(InputError, match=r"2 picture sizes .* give width and height"):
                 open_source(path)
             assert samples(open_source(path, width=width, height=height)) == raw(pictures)
         else:
@@ -370,7 +370,7 @@ def test_videos(tmp_path, ffmpeg, times):
         if path.suffix in (".mp4", ".mov", ".m4v") and index is None:
             chosen = ("-map", "0:V:0")  # V: without cover pictures
         if index is not None:
-            with pytest.raises(InputError, match=r"holds 2 videos .* give --stream"):
+            with pytest.raises(InputError, match=r"holds 2 videos .* give stream"):
                 open_source(path)
         raw_video = ("-fps_mode", "passthrough", "-pix_fmt", pixel_format, "-f", "rawvideo", "-")
         theirs = ffmpeg("-i", path, *chosen, *raw_video)

@@ -219,5 +219,5 @@ def test_colour_ranges_that_contradict_each_other_are_told(tmp_path, caplog, ran
 
 
 def test_padded_sizes_are_told_where_they_are_cut():
-    with pytest.raises(InputError, match=r"if odd sides .* decode the stream with --size 151x203 \(decode --size "):
+    with pytest.raises(InputError, match=r"if odd sides .* crop the pictures to 151x203 \(decode or filter --size "):
         check_comparable(VideoFormat(151, 203), VideoFormat(152, 204))

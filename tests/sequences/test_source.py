@@ -76,15 +76,27 @@ def test_yuv_without_a_size_asks_for_it(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("x_8x8_16x16.yuv", {"width": 8, "height": 8}, r"2 picture sizes \(8x8, 16x16\); give --size"),
-        ("x_8x8_8bit_10bit.yuv", {"bit_depth": 8}, r"2 bit depths \(8, 10\); give --bit-depth"),
-        ("x_8x8_420_444.yuv", {"chroma_format": "420"}, r"2 chroma formats \(420, 444\); give --chroma-format"),
-        ("x_8x8_30fps_60hz.yuv", {"fps": Fraction(30)}, r"2 picture rates \(30, 60\); give --fps"),
+        (
+            "x_8x8_16x16.yuv",
+            {"width": 8, "height": 8},
+            r"2 picture sizes \(8x8, 16x16\); give width and height \(--size\)",
+        ),
+        ("x_8x8_8bit_10bit.yuv", {"bit_depth": 8}, r"2 bit depths \(8, 10\); give bit_depth \(--bit-depth\)"),
+        (
+            "x_8x8_420_444.yuv",
+            {"chroma_format": "420"},
+            r"2 chroma formats \(420, 444\); give chroma_format \(--chroma-format\)",
+        ),
+        ("x_8x8_30fps_60hz.yuv", {"fps": Fraction(30)}, r"2 picture rates \(30, 60\); give fps \(--fps\)"),
         ("mono_lake_8x8.yuv", {"chroma_format": "420"}, "'mono' in its name may state a chroma format"),
         ("shot_444_8x8.yuv", {"chroma_format": "420"}, "'444' in its name may state a chroma format"),
         ("x_8x8_12bpp.yuv", {"bit_depth": 8}, "'12bpp' in its name may state a bit depth"),
-        ("x_8x8_25_50.yuv", {"fps": Fraction(50)}, r"2 picture rates \(25, 50\); give --fps"),
-        ("x_p60_8x8.yuv", {"fps": Fraction(60)}, "'p60' in its name may state a picture rate, or not; give --fps"),
+        ("x_8x8_25_50.yuv", {"fps": Fraction(50)}, r"2 picture rates \(25, 50\); give fps \(--fps\)"),
+        (
+            "x_p60_8x8.yuv",
+            {"fps": Fraction(60)},
+            r"'p60' in its name may state a picture rate, or not; give fps \(--fps\)",
+        ),
         ("x_8x8_32bit.yuv", {"bit_depth": 8}, "bit depth 32: must be 8 to 16"),
     ],
 )

@@ -10,10 +10,8 @@ import pytest
 
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.sequences.frame import VideoFormat
-from vvc_nnr.sequences.images import frame_to_rgb
 from vvc_nnr.sequences.video import probe_video, read_video
 from vvc_nnr.sequences.y4m import Y4mWriter
-from vvc_nnr.sequences.yuv import read_yuv
 
 
 def samples_of(format):
@@ -56,91 +54,6 @@ def test_start_and_count(coded):
     for start, count in [(0, 2), (2, 2), (4, 9), (7, 1), (1, 0)]:
         expected = [frame.tobytes() for frame in frames[start : start + count]]
         assert [frame.tobytes() for frame in read_video(path, start, count)] == expected
-
-
-@pytest.mark.parametrize(
-    ("pix_fmt", "codec", "bit_depth", "chroma_format"),
-    [
-        ("nv12", "rawvideo", 8, "420"), ("yuyv422", "rawvideo", 8, "422"), ("yuva444p", "ffv1", 8, "444"),
-        ("yuv420p10be", "rawvideo", 10, "420"), ("yuv411p", "ffv1", 8, "422"), ("yuv440p", "ffv1", 8, "444"),
-        ("bgr0", "ffv1", 8, "444"), ("gbrp10le", "ffv1", 10, "444"), ("pal8", "rawvideo", 8, "444"),
-        ("ya8", "rawvideo", 8, "400"), ("yuvj420p", "mjpeg", 8, "420"),
-    ],
-)  # fmt: skip
-def test_others_become_the_nearest_planar_one(tmp_path, ffmpeg, pix_fmt, codec, bit_depth, chroma_format):
-    path = tmp_path / "x.nut"
-    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", "2")
-    ffmpeg(*picture, "-pix_fmt", pix_fmt, "-c:v", codec, "-strict", "-2", path)
-    probed = samples_of(probe_video(path).format)
-    assert probed == VideoFormat(64, 48, bit_depth, chroma_format, Fraction(25))
-    frames = list(read_video(path))
-    assert len(frames) == 2
-    assert all(frame.format(probed.fps) == probed for frame in frames)
-
-
-def test_a_repacked_format_keeps_its_samples(tmp_path, ffmpeg):
-    path, raw = tmp_path / "x.nut", tmp_path / "x.yuv"
-    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48", "-frames:v", "2", "-vf", "format=yuv420p")
-    ffmpeg(*picture, "-pix_fmt", "nv12", "-c:v", "rawvideo", path)
-    ffmpeg(*picture, "-f", "rawvideo", raw)
-    expected = [frame.tobytes() for frame in read_yuv(raw, VideoFormat(64, 48))]
-    assert [frame.tobytes() for frame in read_video(path)] == expected
-
-
-def test_rgb_video_becomes_limited_bt709(tmp_path, ffmpeg):
-    path = tmp_path / "x.mkv"
-    picture = (
-        "-f",
-        "lavfi",
-        "-i",
-        "testsrc2=size=64x48",
-        "-frames:v",
-        "1",
-        "-vf",
-        "format=rgb24,format=gbrp",
-    )
-    ffmpeg(*picture, "-c:v", "ffv1", path)
-    rgb = np.frombuffer(ffmpeg(*picture, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"), np.uint8).reshape(48, 64, 3)
-    (frame,) = read_video(path)
-    error = frame_to_rgb(frame).astype(int) - rgb
-    assert np.abs(error).mean() < 1
-    assert np.abs(error).max() <= 4
-
-
-@pytest.mark.parametrize(
-    ("pix_fmt", "depth", "limit"),
-    [
-        ("rgb24", 8, 0.51), ("gbrp", 8, 0.51), ("gbrp9le", 9, 0.5), ("gbrp10le", 10, 0.5), ("gbrp12be", 12, 0.5),
-        ("gbrap12le", 12, 0.5), ("rgb48le", 16, 0.5), ("bgr48be", 16, 0.5), ("rgba64le", 16, 0.5),
-    ],
-)  # fmt: skip
-def test_each_sample_of_rgb_is_rounded_once_at_every_depth(tmp_path, ffmpeg, pix_fmt, depth, limit):
-    peak, step = (1 << depth) - 1, 1 << (depth - 8)
-    rgb = np.random.default_rng(0).integers(0, peak + 1, (16, 32, 3))
-    rgb[0, 0], rgb[0, 1] = peak, 0
-    alpha = np.full((16, 32, 1), peak)
-    is_planar = pix_fmt.startswith("gbr")
-    channels = "gbra" if is_planar else pix_fmt
-    stored = np.concatenate([rgb, alpha], axis=2)[
-        :, :, ["rgba".index(each) for each in channels[: 3 + ("a" in pix_fmt)]]
-    ]
-    stored = stored.transpose(2, 0, 1) if is_planar else stored
-    dtype = np.uint8 if depth == 8 else ">u2" if pix_fmt.endswith("be") else "<u2"
-    (tmp_path / "x.raw").write_bytes(stored.astype(dtype).tobytes())
-    raw = ("-f", "rawvideo", "-pix_fmt", pix_fmt, "-s", "32x16", "-i", tmp_path / "x.raw")
-    ffmpeg(*raw, "-c:v", "rawvideo", "-pix_fmt", pix_fmt, tmp_path / "x.nut")
-    (frame,) = read_video(tmp_path / "x.nut")
-    red, green, blue = rgb.transpose(2, 0, 1) / peak
-    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    expected = (
-        (219 * luma + 16) * step,
-        (224 * (blue - luma) / 1.8556 + 128) * step,
-        (224 * (red - luma) / 1.5748 + 128) * step,
-    )
-    assert frame.bit_depth == depth
-    assert [plane[0, :2].tolist() for plane in frame.planes] == [[235 * step, 16 * step], *[[128 * step] * 2] * 2]
-    for plane, exact in zip(frame.planes, expected, strict=True):
-        assert np.abs(plane - exact).max() <= limit + 1e-6
 
 
 def test_damaged_and_wrong_files(tmp_path, coded):

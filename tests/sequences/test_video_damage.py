@@ -167,7 +167,7 @@ def test_a_coded_picture_of_which_nothing_comes_is_damage(tmp_path, ffmpeg):
     empty = b"\x12\x00"
     unit = len(empty).to_bytes(4, "little") + data[places[2] + 4 : places[2] + 12] + empty
     path.write_bytes(data[: places[2]] + unit + data[places[3] :])
-    with pytest.raises(BitstreamError, match="holds 4 pictures to be seen, of which 3 can be decoded; --allow-damaged"):
+    with pytest.raises(BitstreamError, match="holds 4 pictures to be seen, of which 3 can be decoded; allow_damaged"):
         samples(path)
     assert len(samples(path, allow_damaged=True)) == 3
 
@@ -194,7 +194,7 @@ def test_a_picture_of_a_jpeg_sequence_that_was_cut_off(tmp_path, ffmpeg, caplog)
     whole = path.read_bytes()
     end = whole.index(b"\xff\xd9")
     path.write_bytes(whole[: end - 50] + whole[end + 2 :])
-    with pytest.raises(BitstreamError, match=r"at picture 0 .*: EOI missing, emulating; --allow-damaged"):
+    with pytest.raises(BitstreamError, match=r"at picture 0 .*: EOI missing, emulating; allow_damaged"):
         samples(path)
     assert len(samples(path, allow_damaged=True)) == 4
     assert "EOI missing" in caplog.text
@@ -340,7 +340,7 @@ def test_a_live_recording_that_ends_within_a_picture(tmp_path, ffmpeg, caplog, s
     assert not caplog.messages
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
-    with pytest.raises(BitstreamError, match="File ended prematurely; --allow-damaged"):
+    with pytest.raises(BitstreamError, match="File ended prematurely; allow_damaged"):
         samples(cut)
     assert 0 < len(samples(cut, allow_damaged=True)) < 10
     assert any("damaged" in message for message in caplog.messages)

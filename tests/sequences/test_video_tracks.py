@@ -164,7 +164,9 @@ def test_of_several_videos_one_is_chosen(tmp_path, ffmpeg, decoded, clip, name):
     second = ("-f", "lavfi", "-i", "testsrc=size=32x32:rate=25", "-f", "lavfi", "-i", "sine=duration=0.2")
     maps = ("-map", 0, "-map", 2, "-map", 1, "-c:a", "aac", "-frames:v", 4)
     ffmpeg("-i", clip, *second, *maps, *X264, two)
-    with pytest.raises(InputError, match=r"holds 2 videos \(0: h264 64x48, 2: h264 32x32\); give --stream N"):
+    with pytest.raises(
+        InputError, match=r"holds 2 videos \(0: h264 64x48, 2: h264 32x32\); give stream \(--stream N\)"
+    ):
         open_source(two)
     for index, width in ((0, 64), (2, 32)):
         source = open_source(two, stream=index)
@@ -254,6 +256,23 @@ def test_an_edit_list_is_obeyed(tmp_path, ffmpeg, decoded, clip, start_s):
     assert source.n_pictures == len(frames) < 6
 
 
+def test_pictures_outside_of_an_edit_list_are_counted(tmp_path, ffmpeg, clip, caplog):
+    """Those before its beginning, which must be decoded, and those behind its end, which FFmpeg's index has not."""
+    assert probe_video(clip).n_outside_edit_list == 0
+    assert not caplog.records
+    ffmpeg(*PICTURE, "-frames:v", 40, *X264, "-g", 10, "-bf", 0, tmp_path / "whole.mp4")
+    ffmpeg("-ss", 0.28, "-i", tmp_path / "whole.mp4", "-c", "copy", tmp_path / "cut.mp4")
+    source = open_source(tmp_path / "cut.mp4")
+    assert (source.n_pictures, source.n_outside_edit_list) == (33, 7)
+    assert "7 pictures are coded and outside of its edit list" in caplog.text
+    data = bytearray((tmp_path / "whole.mp4").read_bytes())
+    at = data.index(b"elst") + 12  # behind version and count: how long the first edit is
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") // 2).to_bytes(4, "big")
+    (tmp_path / "ended.mp4").write_bytes(data)
+    source = open_source(tmp_path / "ended.mp4")
+    assert (source.n_pictures, source.n_outside_edit_list) == (20, 20) == (len(list(source.frames())), 20)
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize("start_s", [0.3, 0.5, 0.7, 0.9])
 def test_a_cut_at_an_open_group_has_the_pictures_of_the_whole(tmp_path, ffmpeg, codec, start_s):
@@ -325,80 +344,10 @@ def test_pictures_that_change_on_the_way_are_refused(tmp_path, ffmpeg):
             list(read_video(tmp_path / "x.264"))
 
 
-def test_an_alpha_channel_must_be_opaque(tmp_path, ffmpeg):
-    for name, codec, pixel_format in (
-        *(("a.mkv", "ffv1", "yuva420p"), ("b.mkv", "ffv1", "yuva444p10le"), ("c.mov", "png", "rgba")),
-        *(("d.mov", "prores_ks", "yuva444p10le"), ("e.mov", "qtrle", "argb"), ("f.mkv", "ffv1", "gbrap")),
-    ):
-        path = tmp_path / name
-        ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", pixel_format, "-c:v", codec, path)
-        assert len(list(read_video(path))) == 1
-        filters = "format=yuva444p,colorchannelmixer=aa=0.99"
-        ffmpeg(*PICTURE, "-frames:v", 1, "-vf", filters, "-pix_fmt", pixel_format, "-c:v", codec, path)
-        with pytest.raises(UnsupportedError, match="transparent samples"):
-            probe_video(path)
-
-
-@pytest.mark.parametrize(
-    ("pixel_format", "bits"), [("gbrap", 8), ("gbrap12le", 12), ("gbrap16le", 16), ("yuva444p10le", 10)]
-)
-def test_alpha_is_looked_at_as_it_is_stored(tmp_path, ffmpeg, pixel_format, bits):
-    """FFmpeg's converter rounds alpha, and leaves samples of 98 columns behind."""
-    planes = np.random.default_rng(0).integers(0, 1 << bits, (4, 66, 98)).astype(np.uint16 if bits > 8 else np.uint8)
-    raw, path = tmp_path / "x.raw", tmp_path / "x.mkv"
-    for lowest in ((1 << bits) - 1, (1 << bits) - 2):
-        planes[3] = (1 << bits) - 1
-        planes[3, 40, 97] = lowest
-        raw.write_bytes(planes.tobytes())
-        ffmpeg("-f", "rawvideo", "-pix_fmt", pixel_format, "-s", "98x66", "-i", raw, "-c:v", "ffv1", path)
-        if lowest == (1 << bits) - 1:
-            assert all(len(list(read_video(path))) == 1 for _ in range(5))
-        else:
-            with pytest.raises(UnsupportedError, match="transparent samples"):
-                probe_video(path)
-
-
 def test_an_alpha_layer_is_refused(tmp_path, ffmpeg):
     ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", "yuva420p", "-c:v", "libvpx-vp9", tmp_path / "x.webm")
     with pytest.raises(UnsupportedError, match="alpha layer"):
         probe_video(tmp_path / "x.webm")
-
-
-def test_conversions_that_change_samples_are_said(tmp_path, ffmpeg, caplog):
-    for pixel_format, words in (
-        *(("yuv420p", ""), ("nv12", ""), ("yuyv422", ""), ("yuv420p10be", ""), ("gray10be", "")),
-        *(("rgb24", "converted to yuv444p by the matrix of BT.709"), ("yuv411p", "converted to yuv422p")),
-        *(("yuv440p", "converted to yuv444p"), ("monow", "converted to gray")),
-    ):
-        caplog.clear()
-        ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", pixel_format, "-c:v", "rawvideo", tmp_path / "x.nut")
-        probe_video(tmp_path / "x.nut")
-        assert words in caplog.text
-        assert bool(words) == bool(caplog.records), pixel_format
-    for pixel_format in ("gbrpf32le", "xyz12le"):
-        ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", pixel_format, "-c:v", "rawvideo", tmp_path / "x.nut")
-        with pytest.raises(UnsupportedError, match=f"pixel format {pixel_format}"):
-            probe_video(tmp_path / "x.nut")
-
-
-@pytest.mark.parametrize("pixel_format", ["nv12", "nv21", "uyvy422", "yuyv422", "yvyu422", "y210le", "yuv422p10be"])
-def test_repacked_formats_keep_every_sample(tmp_path, ffmpeg, pixel_format):
-    """Against the raw bytes, taken apart by hand."""
-    path = tmp_path / "x.nut"
-    ffmpeg(*PICTURE, "-frames:v", 1, "-pix_fmt", pixel_format, "-c:v", "rawvideo", path)
-    raw = ffmpeg("-i", path, "-c", "copy", "-f", "rawvideo", "-")
-    if pixel_format.startswith("nv"):
-        luma, chroma = raw[: 64 * 48], raw[64 * 48 :]
-        expected = luma + (chroma[::2] + chroma[1::2] if pixel_format == "nv12" else chroma[1::2] + chroma[::2])
-    elif pixel_format.endswith("be"):
-        expected = np.frombuffer(raw, ">u2").astype("<u2").tobytes()
-    else:
-        order = {"uyvy422": (1, 3, 0, 2), "yuyv422": (0, 2, 1, 3), "yvyu422": (0, 2, 3, 1), "y210le": (0, 2, 1, 3)}
-        dtype = "<u2" if pixel_format == "y210le" else "u1"
-        words = np.frombuffer(raw, dtype).reshape(-1, 4) >> (6 if dtype == "<u2" else 0)
-        y0, y1, cb, cr = (words[:, place] for place in order[pixel_format])
-        expected = np.stack([y0, y1], 1).tobytes() + cb.tobytes() + cr.tobytes()
-    assert samples(path) == expected
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "%03d.mp4", "pipe:0.mp4", "é.mp4"])

@@ -263,8 +263,8 @@ def _state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, Any], tuple[
         if _n_floats(content) > _n_floats(state):
             raise UnsupportedError(
                 f"holds more values beside {inner!r} than under it, which of the two is the network is not known: "
-                f"save its state dict alone, or name it by its key (compress --key {inner}, or compress --key '' for "
-                "what is beside it)"
+                f"save its state dict alone, or name it by its key (key, --key {inner}, or --key '' for what "
+                "is beside it)"
             )
         return state, (*others, *left_out)
     tensors = {key: value for key, value in content.items() if is_tensor(value)}
@@ -293,7 +293,7 @@ def _by_key(content: Any) -> str:
 def _keys_to_name(content: Any) -> str:
     """The keys under which tensors lie, as an error tells them."""
     found = sorted(paths_to_tensors(content), key=lambda each: -each[1])[:5]
-    return f" ({', '.join(f'compress --key {shlex.quote(path)}' for path, _ in found)})" if found else ""
+    return f" (key, {', '.join(f'--key {shlex.quote(path)}' for path, _ in found)})" if found else ""
 
 
 def paths_to_tensors(content: Any) -> list[tuple[str, int]]:

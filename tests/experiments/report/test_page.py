@@ -201,4 +201,6 @@ def test_gains_are_read_between_finite_points() -> None:
     curves, gains = rd_pair("t", anchor, [Series("codec", tuple(anchor)), Series("net", exact)], QPS)
     assert curves.series[1].names == ("QP 37", "QP 32", "QP 27")
     assert [point[1] for point in gains.series[0].points] == pytest.approx([1] * 64)
-    assert curves.note == gains.note == "Points of infinite PSNR are not drawn: 1 of 4 of net."
+    (note,) = curves.notes
+    assert note == "Points of infinite PSNR are not drawn: 1 of 4 of net."
+    assert gains.notes == (note, "Warning about the gain of net: test: 3 points, fewer than 4.")

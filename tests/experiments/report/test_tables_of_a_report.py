@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from vvc_nnr.errors import InputError, ShapeError
-from vvc_nnr.experiments.charts import BarChart, PointChart
+from vvc_nnr.experiments.charts import BarChart, PointChart, chart_notes
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, frame_of
-from vvc_nnr.experiments.report.page import table_view
+from vvc_nnr.experiments.report.page import chart_svg, table_view
 from vvc_nnr.experiments.report.sections import read_sections, tool_section
 from vvc_nnr.experiments.tables import bd_rate_tables as jvet
 from vvc_nnr.experiments.tables.bd_rate_tables import sequence_savings
@@ -191,5 +192,38 @@ def test_charts_say_what_is_along_their_axes_and_have_the_range_of_their_points(
     costs = [x for series in operations.series for x, _ in series.points]
     low, high = operations.x.includes
     assert low < min(costs) <= max(costs) < high <= 2 * max(costs)
-    assert all("," in name for series in operations.series for name in series.names)  # with its weights
-    assert operations.note.startswith("Not drawn: ")
+    (series,) = operations.series
+    assert series.label == "full strength, NNC QP -32"  # said once, not beside each point
+    assert series.names == ("rep", "post")
+    (note,) = operations.notes
+    assert note.startswith("Not drawn, since of each network the last weights are compared: rep, original; rep, uni")
+
+
+def test_charts_have_the_warnings_of_their_numbers(results: Path) -> None:
+    """A letter beside each, as in tables; and what has no number says why."""
+    stored = read_tools(results)
+    rows = tuple(
+        replace(row, psnr_y_db=row.psnr_y_db - 1) if row.qp == 22 and row.network == "post" else row
+        for row in stored.rows
+        if row.loop_filters == "all"
+    )
+    networks = tuple(row for row in stored.networks if row.network == "post")
+    section = tool_section(replace(stored, rows=rows, networks=networks, all_networks=networks))
+    operations, classes, stream, pairs = (group.charts for group in section.charts)
+    (series,) = operations[0].series
+    (text,) = series.warnings
+    assert text.endswith("the curves cross (Cactus, BasketballPass)")
+    assert chart_notes(operations[0])[-1] == f"(a) {text}."
+    assert "post (a)" in chart_svg(operations[0])
+    assert classes[0].bars[0].label == "Y"
+    assert all("the curves cross" in warning for warning in classes[0].bars[0].warnings)
+    assert set(classes[0].bars[1].warnings) == {""}
+    assert re.search(r">-?\+?[\d.]+ \(a\)<", chart_svg(classes[0]))
+    assert "(warning: " in chart_svg(classes[0])
+    assert all("the curves cross" in warning for warning in stream[0].bars[0].warnings)
+    curves, gains = pairs
+    assert not any(note.startswith("Warning") for note in curves.notes)
+    assert any(note.startswith("Warning about the gain of post, original; ") for note in gains.notes)
+    unknown = tuple(replace(row, kmac_per_luma_sample=None) for row in networks)
+    section = tool_section(replace(stored, rows=rows, networks=unknown, all_networks=unknown))
+    assert "since their operations are not known: post, NNC QP -32." in section.charts[0].charts[0].notes[0]

@@ -67,8 +67,13 @@ def test_gains_per_temporal_layer(inter: list[ToolRow], networks: tuple[NetworkR
     chart = layer_chart(results, final_variants(results))
     (series,) = chart.series
     assert chart.y.label == "luma PSNR gain, mean over QPs [dB]"
-    assert chart.note == ""  # nothing is left out
-    assert layer_chart(results, []).note == "Not drawn: post, original."
+    assert chart.notes == ()  # nothing is left out
+    (note,) = layer_chart(results, []).notes
+    assert note == "Not drawn, since a codec would run the last weights, in the strongest way: post, original."
+    twice = [*inter, *(replace(row, network="same") for row in inter if row.network)]
+    results = stored(twice, (*networks, replace(networks[0], network="same"))).results()
+    (note,) = layer_chart(results, final_variants(results)).notes
+    assert note == "Curves on each other, within 0.0015 dB: post, original | same, original."
     assert chart.x.names == ((-1.0, "intra"), (0.0, "0"), (3.0, "3"))
     assert [chart.x.text(x) for x, _ in series.points] == [f"temporal layer {name}" for name in ("intra", "0", "3")]
     axes = charts_figure("Temporal layers", [chart]).axes[0]

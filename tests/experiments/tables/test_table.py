@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 
 import pytest
 
@@ -138,3 +139,28 @@ def test_notes_that_tables_share_come_once_at_the_end() -> None:
     assert text.count("shared") == 2
     assert text.index("- of A") < text.index("**B**") < text.index("- of B") < text.index("**C**")
     assert to_markdown_page([tables[0]]) == to_markdown(tables[0])
+
+
+def test_latex_breaks_tables_that_would_be_tiny_into_blocks_of_columns() -> None:
+    """What names the rows stands in each block, groups stay whole, and warnings stand below their numbers."""
+    names = (Column("Network", text=True), Column("QP"))
+    configurations = ("AI", "RA", "LDB")
+    groups = [Column(f"{name} {plane}", "%", digits=2, group=name) for name in configurations for plane in "YCcVED"]
+    rows = tuple((f"a network {row}", 22, *(float(100 * row + place) for place in range(18))) for row in range(4))
+    warnings = (CellWarning(0, 2, "first"), CellWarning(3, 19, "last"))
+    text = to_latex(Table("t", (*names, *groups), rows, ("A note.",), warnings))
+    blocks = re.findall(r"\\begin\{tabular\}\{(\w+)\}\n\\toprule\n(.*)\n", text)
+    assert [kinds for kinds, _ in blocks] == ["lr" + 6 * "r"] * 3
+    for (_, head), group in zip(blocks, configurations, strict=True):
+        assert head.startswith("Network & QP & ")
+        assert head.count(group) == 6
+    assert text.count(r"\begin{table}") == 1
+    assert all(f"& {value}.00" in text for value in (0, 17, 317))
+    assert text.count("a network 3 & 22 &") == 3
+    assert r"\textsuperscript{a}~first. \textsuperscript{b}~last." in text
+    many = to_latex(Table("t", (*names, *groups), 6 * rows, (), warnings))
+    parts = many.split(r"\begin{table}")[1:]
+    assert [part.count(r"\begin{tabular}") for part in parts] == [1, 1, 1]
+    assert ["first" in part for part in parts] == [True, False, False]
+    long = to_latex(Table("t", (Column("n", text=True), *groups), (("x" * 200, *rows[0][2:]),)))
+    assert long.count(r"\begin{tabular}") == 1  # no space beside the name

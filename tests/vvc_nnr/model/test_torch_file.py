@@ -46,7 +46,7 @@ def test_a_usual_key_counts_whatever_lies_beside_it(tmp_path: Path) -> None:
 
 def test_networks_under_keys_that_are_not_usual_are_not_dropped(tmp_path: Path) -> None:
     content = {"generator": {"w": torch.randn(2, 3)}, "step": torch.tensor(3)}
-    with pytest.raises(UnsupportedError, match=r"x\.pt: holds tensors under 'generator'.*\(compress --key generator\)"):
+    with pytest.raises(UnsupportedError, match=r"x\.pt: holds tensors under 'generator'.*\(key, --key generator\)"):
         read_arrays(saved(tmp_path / "x.pt", content))
     average = {"w": torch.zeros(2), "ema": {"w": torch.zeros(2)}}
     assert read_arrays(saved(tmp_path / "x.pt", average)).left_out == ("ema",)
