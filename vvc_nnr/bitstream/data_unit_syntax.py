@@ -295,18 +295,16 @@ def write_data_unit_header(writer: BitWriter, unit: DataUnit, sets: ParameterSet
     Raises:
         InputError: If a field does not fit its bits, its neighbours or the parameter sets.
     """
-    fault = unit.faults() or _faults_against(unit, sets)
+    fields = _plain_fields_of(unit, sets) if _is_plain(unit) else None
+    fault = None if fields else unit.faults() or _faults_against(unit, sets)
     if fault:
         raise InputError(f"data unit {unit.topology_elem_id_list}: {fault}")
-    kind, is_edition_2 = unit.nnr_compressed_data_unit_payload_type, sets.general_profile_idc == 1
     _write_first_byte(writer, unit)
     _write_names(writer, unit)
-    if _is_plain(unit):
-        may_have_parent = is_edition_2 and sets.model().mps_parent_signalling_enabled_flag
-        dimensions, unary_length_minus1 = unit.tensor_dimension_list, unit.cabac_unary_length_minus1
-        writer.raw(_plain_fields(kind, unit.dq_flag, dimensions, unary_length_minus1, is_edition_2, may_have_parent))
-        return
-    _write_fields(writer, unit, is_edition_2, sets)
+    if fields:
+        writer.raw(fields)
+    else:
+        _write_fields(writer, unit, sets)
 
 
 def _is_plain(unit: DataUnit) -> bool:
@@ -315,10 +313,28 @@ def _is_plain(unit: DataUnit) -> bool:
         unit.node_id is None
         and unit.parent is None
         and unit.codebook is None
+        and unit.codebook_h is None
+        and len(unit.topology_elem_id_list) == 1
         and not unit.topology_elem_id_index_list
         and not unit.compressed_parameter_types
         and unit.nnr_decompressed_data_format is None
         and unit.scan_order == 0
+        and not unit.entry_points
+        and unit.has_codeword
+    )
+
+
+def _plain_fields_of(unit: DataUnit, sets: ParameterSets) -> bytes | None:
+    """What stands behind the name of a plain unit; None if its fields contradict themselves or the parameter sets."""
+    mps = sets.model()
+    return _plain_fields(
+        unit.nnr_compressed_data_unit_payload_type,
+        unit.dq_flag,
+        unit.tensor_dimension_list,
+        unit.cabac_unary_length_minus1,
+        sets.general_profile_idc,
+        mps.mps_parent_signalling_enabled_flag,
+        mps.mps_topology_indexed_reference_flag,
     )
 
 
@@ -328,22 +344,27 @@ def _plain_fields(
     dq_flag: bool,
     dimensions: tuple[int, ...],
     unary_length_minus1: int | None,
-    is_edition_2: bool,
+    profile: int,
     may_have_parent: bool,
-) -> bytes:
-    """What stands behind the name of a plain unit."""
+    is_indexed: bool,
+) -> bytes | None:
     writer = BitWriter()
     unit = DataUnit(
         kind, ("",), dimensions, b"", node_id=None, dq_flag=dq_flag, cabac_unary_length_minus1=unary_length_minus1
     )
-    mps = ModelParameterSet(mps_parent_signalling_enabled_flag=may_have_parent)
-    _write_fields(writer, unit, is_edition_2, ParameterSets(int(is_edition_2), mps))
+    mps = ModelParameterSet(
+        mps_parent_signalling_enabled_flag=may_have_parent, mps_topology_indexed_reference_flag=is_indexed
+    )
+    sets = ParameterSets(profile, mps)
+    if unit.faults() or _faults_against(unit, sets):
+        return None
+    _write_fields(writer, unit, sets)
     return writer.getvalue()
 
 
-def _write_fields(writer: BitWriter, unit: DataUnit, is_edition_2: bool, sets: ParameterSets) -> None:
+def _write_fields(writer: BitWriter, unit: DataUnit, sets: ParameterSets) -> None:
     """What stands behind the names."""
-    kind = unit.nnr_compressed_data_unit_payload_type
+    kind, is_edition_2 = unit.nnr_compressed_data_unit_payload_type, sets.general_profile_idc == 1
     if is_edition_2:
         _write_nodes(writer, unit, sets.model())
     if _may_have_codebook(kind):

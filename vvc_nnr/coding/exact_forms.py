@@ -85,7 +85,7 @@ def sampled(bits: Bits) -> Bits:
     if len(bits) <= SMALL:
         return bits
     length = min(SAMPLE, len(bits) // 8) // _PIECES
-    starts = np.linspace(0, len(bits) - length, _PIECES, dtype=np.int64)
+    starts = [place * (len(bits) - length) // (_PIECES - 1) for place in range(_PIECES)]
     return np.concatenate([bits[start : start + length] for start in starts])
 
 
@@ -257,7 +257,7 @@ def _palette(bits: Bits) -> tuple[Bits, NDArray[np.int32], NDArray[np.int64]] | 
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         if len(starts) > MAX_PALETTE:
             return None
-        table, found_counts = ordered[starts], np.diff(starts, append=len(bits))
+        table, found_counts = ordered[starts], np.append(starts[1:], len(bits)) - starts
     else:
         all_counts = np.bincount(bits, minlength=1 << 8 * bits.itemsize)
         is_there = all_counts != 0

@@ -85,7 +85,11 @@ def encode_floats(
         return None, weak_db, joins_levels
     indices = with_signs(found.indices, values) if quantiser.keeps_sign else found.indices
     unit = with_unary_length(unit, indices) if job.unary_length_minus1 == "fitting" else unit
-    plain = encode_indices(unit, indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads)
+    # Rows that must not be skipped are a choice of the encoder, of which the header says nothing.
+    known = params if options.row_skipping else None
+    plain = encode_indices(
+        unit, indices, quantiser.qp, options, job.past, found.skipped_rows, job.n_threads, params=known
+    )
     return plain if book is None else min(plain, book, key=payload_bytes), weak_db, joins_levels
 
 

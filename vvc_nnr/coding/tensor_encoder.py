@@ -69,7 +69,7 @@ from vvc_nnr.coding.tensor_job import (
 )
 from vvc_nnr.coding.unit_coding import PartIndices, encode_indices, make_params
 from vvc_nnr.options import CompressOptions
-from vvc_nnr.quantize.codebooks import are_so_few, codebook_bits, n_different_of_part
+from vvc_nnr.quantize.codebooks import are_so_few, codebook_bits, least_codebook_bits, n_different_of_part
 from vvc_nnr.quantize.dependent import (
     levels_of,
     row_errors,
@@ -291,9 +291,16 @@ def _by_near_codebook(
 ) -> tuple[EncodedTensor, int, float, bool] | None:
     """What `TensorFacts.by_codebook` has; None where it would be of no use at a step."""
     near, step = on_finest_grid(values, options.qp_density)
-    if step > coarsest or are_joined(values, near):
+    if step > coarsest:
         return None
-    found = encode_by_exact_codebook(job, near + np.float32(0), options, most_bytes)  # zeros are positive
+    positive = near + np.float32(0)  # zeros are
+    if values.size <= FACTS_VALUES:  # that its codebook is too long is soon seen
+        qp = exact_qp(positive, options.qp_density)
+        if qp is None or least_codebook_bits(near, step_size(qp, options.qp_density)) > 8 * most_bytes + 1:
+            return None
+    if are_joined(values, near):
+        return None
+    found = encode_by_exact_codebook(job, positive, options, most_bytes)
     if found is None:
         return None
     codebook = found.units[0].codebook

@@ -69,6 +69,7 @@ def encode_indices(
     skipped_rows: NDArray[np.uint8] | None = None,
     n_threads: int = 1,
     param_opt: bool | None = None,
+    params: TensorParams | None = None,
 ) -> DataUnit:
     """A unit of one tensor with its indices coded.
 
@@ -81,10 +82,11 @@ def encode_indices(
         skipped_rows: Rows that must be coded as skipped, None: free.
         n_threads: Threads for its block rows.
         param_opt: In place of that of the options; None: that.
+        params: What `make_params` gives of it, perhaps with another number of greater flags; None: it is made.
     """
-    return encode_parts(
-        unit, [PartIndices(indices, qp, skipped_rows)], options, past, n_threads=n_threads, param_opt=param_opt
-    )
+    parts = [PartIndices(indices, qp, skipped_rows)]
+    known = None if params is None else [params.with_unary_length(unit.unary_length)]
+    return encode_parts(unit, parts, options, past, n_threads=n_threads, param_opt=param_opt, params=known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +111,7 @@ def encode_parts(
     past: TensorPast | None = None,
     n_threads: int = 1,
     param_opt: bool | None = None,
+    params: Sequence[TensorParams] | None = None,
 ) -> DataUnit:
     """A unit with the indices of its tensors coded.
 
@@ -119,14 +122,16 @@ def encode_parts(
         past: The tensor before the update.
         n_threads: Threads for block rows.
         param_opt: In place of that of the options; None: that.
+        params: What `make_params` gives of each; None: they are made.
     """
     is_chosen = options.param_opt if param_opt is None else param_opt
+    if params is None:
+        params = [make_params(unit, part, past) for part in unit.parts()]
     inputs = []
-    for part, own in zip(unit.parts(), parts, strict=True):
-        params = make_params(unit, part, past)
-        sets = None if is_chosen else np.zeros(params.layout().n_contexts, np.uint8)
+    for of_part, own in zip(params, parts, strict=True):
+        sets = None if is_chosen else np.zeros(of_part.layout().n_contexts, np.uint8)
         choices = TensorChoices(None if options.row_skipping else False, own.skipped_rows, estimator_sets=sets)
-        inputs.append(TensorInput(params, own.indices, choices, own.qp))
+        inputs.append(TensorInput(of_part, own.indices, choices, own.qp))
     encoded = encode_payload(inputs, options.qp_density, n_threads=n_threads)
     return unit.with_payload(encoded.data, tuple(each for of in encoded.entry_points for each in of))
 

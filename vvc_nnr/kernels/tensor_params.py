@@ -91,6 +91,24 @@ class TensorParams:
         """The scan order counts: it is above 0, and there are several rows and columns."""
         return self.scan_order > 0 and self.n_rows > 1 and self.n_columns > 1
 
+    def with_unary_length(self, unary_length: int) -> TensorParams:
+        """The same with another number of greater flags."""
+        if unary_length == self.unary_length:
+            return self
+        return TensorParams(
+            self.n_rows,
+            self.n_columns,
+            self.dq_flag,
+            unary_length,
+            self.scan_order,
+            self.codebook_size,
+            self.codebook_zero_offset,
+            self.row_skip_allowed,
+            self.parent_present,
+            self.temporal,
+            self.history,
+        )
+
     def problem(self) -> str | None:
         """What makes these parameters impossible, None if nothing does."""
         return self._size_problem() or self._codebook_problem() or self._base_problem()

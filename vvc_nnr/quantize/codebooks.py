@@ -93,6 +93,20 @@ def _codebook(members: list[int], counts: NDArray[np.int64]) -> Codebook:
     return Codebook(_best_order(tuple(members)), int(np.argmax(counts)), tuple(members))
 
 
+def least_codebook_bits(values: NDArray[np.float32], step: float) -> float:
+    """What a codebook of values takes at least.
+
+    An Exp-Golomb code of any order takes no fewer bits for a gap than the binary logarithm of one more.
+
+    Args:
+        values: float32, any shape, multiples of a step.
+        step: The step.
+    """
+    ordered = np.sort(values.reshape(-1).astype(np.float64))
+    gaps = (ordered[1:] - ordered[:-1]) / step - 1
+    return float(np.log2(np.maximum(gaps, 0) + 1).sum())
+
+
 def codebook_bits(codebook: Codebook) -> int:
     """Size of a codebook in a header."""
     size, zero = len(codebook.values), codebook.zero_offset

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from vvc_nnr import _kernels
 from vvc_nnr.bitstream.manifest import RawKind
 from vvc_nnr.bitstream.number_formats import FloatBits, in_format
 from vvc_nnr.bitstream.stream import read_stream
@@ -243,3 +244,14 @@ def test_runs_that_come_again_are_seen_and_taken_by_lzma() -> None:
         len(compress({"weight": repeated}, lossless=True))
         < 1.02 * len(compress({"weight": values}, lossless=True)) + 4000
     )
+
+
+def test_runs_are_counted_once_however_they_come() -> None:
+    assert _kernels.chosen_runs(np.zeros(1000, np.uint16)) == (997, 1)  # all zeros are chosen
+    values = np.random.default_rng(4).integers(0, 1 << 62, 30_003).astype(np.uint64)
+    for dtype in (np.uint8, np.uint16, np.uint32, np.uint64):
+        once = values.astype(dtype)
+        n_runs, n_different = _kernels.chosen_runs(once)
+        assert 0.9 < n_runs / (30_000 / 16) < 1.1
+        assert n_different > 0.99 * n_runs
+        assert _kernels.chosen_runs(np.concatenate([once, once]))[1] <= n_different + 3  # but where both meet

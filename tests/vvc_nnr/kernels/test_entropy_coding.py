@@ -214,6 +214,35 @@ def test_threads_do_not_change_the_bytes(tensors, n_threads):
         np.testing.assert_array_equal(chosen.estimator_sets, wanted.estimator_sets)
 
 
+def coder_after(params, indices, rows, n_threads, portable):
+    """State of the encoder and its contexts after a tensor, and the bytes."""
+    encoder, layout = _kernels.Encoder(), params.layout()
+    sets = np.arange(layout.n_contexts, dtype=np.uint8) % 9
+    status, marks = encoder.encode(layout, indices, rows is not None, rows, sets, n_threads, portable)
+    assert status == 0
+    return marks, encoder.state(), encoder.contexts(), encoder.finish()
+
+
+@pytest.mark.parametrize("n_rows", [25, 65, 129, 200, 400])  # 4 block rows, which are lanes, to 50
+@pytest.mark.parametrize(("unary_length", "scale"), [(1, 40.0), (10, 0.5), (14, 4.0), (32, 30.0), (33, 3.0)])
+def test_lanes_of_block_rows_are_encoded_as_one_after_another(n_rows, unary_length, scale):
+    """Lanes that end at different times, with bypass bins in some of them, rows that are skipped, and long values."""
+    random = np.random.default_rng(n_rows)
+    params = TensorParams(n_rows, 47, n_rows % 2 > 0, unary_length, 1)
+    indices = np.rint(random.laplace(0, scale, params.shape) * (random.random((n_rows, 1)) < 0.8)).astype(np.int32)
+    indices[::19, ::11] *= 1000
+    indices[8:16] = 0  # a block row that takes no bins
+    rows = (indices == 0).all(axis=1).astype(np.uint8)
+    found = [coder_after(params, indices, rows, *how) for how in ((1, True), (1, False), (2, False), (7, False))]
+    assert found[1:] == found[:1] * 3
+    sets = TensorChoices(estimator_sets=np.arange(params.layout().n_contexts, dtype=np.uint8) % 9)
+    coded = encode_payload([TensorInput(params, indices, sets, qp=1)])
+    (decoded,) = decode_payload(
+        coded.data, [params], max_elements=params.n_values, output="indices", entry_points=coded.entry_points
+    )
+    assert np.array_equal(decoded.numbers, indices)
+
+
 def test_values_are_single_precision_products():
     indices = np.array([[3, -200, 0], [1, 7, -1]])
     params = TensorParams(2, 3, False, 11)
