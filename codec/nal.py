@@ -10,7 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from vvc_nnr.errors import BitstreamError, UnsupportedError
-from vvc_nnr.sequences.containers import PROGRAM_STREAM, StreamKind, container_name, taking_out
+from vvc_nnr.sequences.containers import (
+    PROGRAM_STREAM,
+    TRANSPORT_STREAM,
+    StreamKind,
+    container_name,
+    taking_out,
+)
 
 HashType: TypeAlias = Literal["md5", "crc", "checksum"]
 
@@ -36,6 +42,7 @@ BEFORE_SLICES = frozenset({12, 13, 14, 15, 16, 17, 20, 23, 26, 28, 29})
 DECODED_PICTURE_HASH = 132
 HASHES: tuple[tuple[HashType, int], ...] = (("md5", 16), ("crc", 2), ("checksum", 4))
 """Name and size in bytes of one plane's hash by hash_type."""
+_FROM_TRANSPORT = taking_out("vvc", TRANSPORT_STREAM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +175,8 @@ def picture_units(stream: bytes) -> list[PictureUnit]:
             pictures[-1], is_headed = replace(pictures[-1], nal_unit_type=kind), False
         elif kind in BEFORE_SLICES:
             if opened is not None and kind == ACCESS_UNIT_DELIMITER:
-                raise BitstreamError("an access unit without a picture", offset_bytes=opened)
+                said = f"an access unit without a picture (out of {TRANSPORT_STREAM} take it by {_FROM_TRANSPORT})"
+                raise BitstreamError(said, offset_bytes=opened)
             opened = begin if opened is None else opened
             is_delimited |= kind == ACCESS_UNIT_DELIMITER
             has_sps |= kind == SPS

@@ -348,7 +348,7 @@ def not_drawn_notes(results: ToolResults, drawn: Collection[Variant], reason: st
         if variant.network and variant not in drawn:
             why = _ADAPTED_APART if is_adapted(variant.weights) else reason
             reasons.setdefault(why, []).append(variant_label(results, variant))
-    return tuple(f"Not drawn, {why}: {listed(labels)}." for why, labels in reasons.items())
+    return tuple(f"Not drawn, {why}: {some_labels(labels)}." for why, labels in reasons.items())
 
 
 def covered_notes(series: Sequence[Series]) -> tuple[str, ...]:
@@ -369,7 +369,7 @@ def covered_notes(series: Sequence[Series]) -> tuple[str, ...]:
         else:
             groups.append([each])
     several = [" | ".join(each.label for each in group) for group in groups if len(group) > 1]
-    return (f"Curves on each other, within {nearest:.2g} dB: {listed(several)}.",) if several else ()
+    return (f"Curves on each other, within {nearest:.2g} dB: {some_labels(several)}.",) if several else ()
 
 
 def _is_near(one: Series, other: Series, nearest: float) -> bool:
@@ -385,10 +385,10 @@ def _gain_notes(curves: Sequence[Series], anchor: Sequence[Point]) -> Iterator[s
         for warning in bd_psnr_db(anchor, series.points).warnings:
             found.setdefault(warning, []).append(series.label)
     for text, labels in found.items():
-        yield f"Warning about the gain of {listed(labels)}: {text}."
+        yield f"Warning about the gain of {some_labels(labels)}: {text}."
 
 
-def listed(labels: Iterable[str]) -> str:
+def some_labels(labels: Iterable[str]) -> str:
     """The first labels, each once, and how many more there are."""
     names = list(dict.fromkeys(labels))
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""

@@ -22,7 +22,8 @@ StreamKind: TypeAlias = Literal["vvc", "hevc", "h264"]
 PROGRAM_STREAM = b"\x00\x00\x01\xba"
 """How an MPEG program stream begins, which is a start code as well."""
 _SUFFIXES: dict[StreamKind, str] = {"vvc": "266", "hevc": "265", "h264": "264"}
-_TRANSPORT_STREAM = "an MPEG transport stream"
+TRANSPORT_STREAM = "an MPEG transport stream"
+"""What `container_name` calls one."""
 _TS_LAYOUTS = ((0, 188), (4, 192), (0, 204))
 """Where packets begin, and how long they are: plain, with times (.m2ts), with error correction."""
 _HEAD_BYTES = 1024
@@ -55,7 +56,7 @@ def container_name(head: bytes) -> str | None:
     for first, n_bytes in _TS_LAYOUTS:
         packets = head[first:_HEAD_BYTES:n_bytes]
         if len(packets) > 1 and set(packets) == set(_SYNC):
-            return _TRANSPORT_STREAM
+            return TRANSPORT_STREAM
     return None
 
 
@@ -76,7 +77,7 @@ def taking_out(kind: StreamKind, container: str | None = None) -> str:
         container: As `container_name` says. FFmpeg writes access units of VVC into MPEG transport streams with a second
             delimiter and parameter sets before each, which no byte stream may have: delimiters are left out then.
     """
-    has_delimiters = kind == "vvc" and container == _TRANSPORT_STREAM
+    has_delimiters = kind == "vvc" and container == TRANSPORT_STREAM
     without = "-bsf:v filter_units=remove_types=20 " if has_delimiters else ""
     return f"ffmpeg -i FILE -c copy {without}-f {kind} out.{_SUFFIXES[kind]}"
 

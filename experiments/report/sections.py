@@ -20,8 +20,8 @@ from vvc_nnr.experiments.charts import (
     final_variants,
     image_chart,
     layer_chart,
-    listed,
     not_drawn_notes,
+    some_labels,
     tool_rd_pair,
 )
 from vvc_nnr.experiments.records.rows import Way, ZooRow
@@ -286,7 +286,7 @@ def _complexity_chart(results: ToolResults, savings: Savings) -> PointChart:
     around = (min(costs_kmac) / 2, 2 * max(costs_kmac)) if costs_kmac else ()
     x = Axis("complexity [kMAC per luma sample]", logarithmic=True, includes=around, digits=2)
     y = Axis("BD-rate of luma [%]", with_zero=True, digits=2, signed=True)
-    notes = (*(f"Not drawn, since {why}: {listed(labels)}." for why, labels in absent.items()),)
+    notes = (*(f"Not drawn, since {why}: {some_labels(labels)}." for why, labels in absent.items()),)
     notes += not_drawn_notes(results, shown, "since of each network the last weights are compared")
     drawn = tuple(each for each in series if each.points)
     return PointChart("Luma BD-rate against operations", x, y, drawn, notes)

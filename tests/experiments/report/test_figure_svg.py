@@ -190,3 +190,24 @@ def test_any_figure_becomes_part_of_a_page() -> None:
 def test_the_same_chart_is_the_same_text() -> None:
     chart = PointChart("t", RATE, PSNR, (SERIES,))
     assert chart_svg(chart) == chart_svg(chart)
+
+
+def test_names_beside_points_cover_no_points_and_no_names() -> None:
+    """Where many points are near each other, names move away, with a line to their point."""
+    near = tuple((10.0 + n, -5.0 - 0.01 * n) for n in range(8))
+    names = tuple(f"network {n}" for n in range(8))
+    series = Series("s", near, line="none", names=names, labelled=True)
+    axis = Axis("y", with_zero=True)
+    root = parsed(chart_svg(PointChart("t", Axis("x", includes=(1, 100)), axis, (series,))))
+    named = [each for each in root.iter("text") if (each.text or "").startswith("network")]
+    assert len(named) == 8
+    boxes = []
+    for each in named:
+        x, y, width = float(each.get("x", "")), float(each.get("y", "")), 6.0 * len(each.text or "")
+        left = {"middle": x - width / 2, "end": x - width}.get(each.get("text-anchor", ""), x)
+        boxes.append((left, left + width, y))
+    for place, (left, right, y) in enumerate(boxes):
+        assert not any(left < x < right and abs(y - 4 - at) < 4 for x, at in places(root))
+        assert all(right < a or b < left or abs(y - at) > 8 for a, b, at in boxes[:place])
+    lines = [each for each in root.iter("g") if each.get("data-series") == "s" and not len(each.findall("text"))]
+    assert len(lines) > 1
