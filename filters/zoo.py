@@ -26,7 +26,7 @@ from torch import nn
 
 from vvc_nnr.bitstream.number_formats import FloatBits, NamedArrays
 from vvc_nnr.coding.update import apply_update
-from vvc_nnr.errors import BitstreamError, InputError
+from vvc_nnr.errors import BitstreamError, InputError, shown_names
 from vvc_nnr.files import check_regular_file, naming, read_bytes, text_of_name
 from vvc_nnr.filters.bundled import FEATURE_LEVELS_KEY, network_path, no_network, zoo_path
 from vvc_nnr.filters.networks.autoencoder import Autoencoder
@@ -542,7 +542,8 @@ def constructed(architecture: str, config_json: str, where: str) -> Network:
 def _check_tensors(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[int, ...]], where: str) -> None:
     missing, extra = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
     if missing or extra:
-        raise InputError(f"{where}: not a network of this architecture: missing {missing[:3]}, unknown {extra[:3]}")
+        lacks, has = (shown_names(names, 3, 220) or "none" for names in (missing, extra))
+        raise InputError(f"{where}: not a network of this architecture: missing {lacks}, unknown {has}")
     for name, shape in expected.items():
         if got[name] != shape:
             raise InputError(f"{where}: tensor {name} is {got[name]}, its architecture wants {shape}")

@@ -33,6 +33,31 @@ def shown_name(name: str) -> str:
     return shown(name, max(len(name), MESSAGE_CHARACTERS))
 
 
+def shown_names(names: Iterable[str], n_shown: int = 5, n_characters: int = 400) -> str:
+    """Names of tensors, inputs or keys as a message lists them for a user to act on: whole, and how many more.
+
+    Names of one network often differ in their middle alone, and options take whole ones. So none is cut, but a first
+    one that is longer than all of the room; what there is no room for is counted.
+
+    Args:
+        names: The names, or what stands for each, such as its `repr`.
+        n_shown: How many are listed at most.
+        n_characters: How many characters they may take together.
+
+    >>> shown_names(["a.weight", "b.weight", "c.weight"], n_characters=20)
+    'a.weight, b.weight and 1 more'
+    """
+    known = list(names)
+    listed = [shown(name, n_characters) for name in known[:1]]
+    for name in known[1:n_shown]:
+        listed.append(shown_name(name))
+        if len(", ".join(listed)) > n_characters:
+            del listed[-1]
+            break
+    more = f" and {len(known) - len(listed)} more" if len(known) > len(listed) else ""
+    return ", ".join(listed) + more
+
+
 def _fitting(characters: Iterable[str], n_characters: int) -> list[str]:
     """The first of some characters, as they print, that take no more room than `n_characters`."""
     found = []

@@ -26,7 +26,7 @@ from vvc_nnr.bitstream.number_formats import (
 from vvc_nnr.bitstream.stream import Buffer, read_stream
 from vvc_nnr.bitstream.ties import with_ties
 from vvc_nnr.coding.decoder import decode_network
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown, shown_name
 from vvc_nnr.files import HEAD_BYTES, check_no_pointer, is_stream, naming, open_input, read_bytes
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor, parse_container
@@ -353,7 +353,7 @@ def _sharded(path: Path, data: bytes, key: str | None) -> NetworkArrays:
         n_bytes += network.n_bytes
     missing = [name for name, file in places.items() if name not in found[file]]
     if missing:
-        raise BitstreamError(f"{places[missing[0]]} has no tensor {shown(repr(missing[0]))}", field="weight_map")
+        raise BitstreamError(f"{places[missing[0]]} has no tensor {shown(repr(missing[0]), 200)}", field="weight_map")
     arrays = {name: found[file][name] for name, file in places.items()}
     return NetworkArrays(arrays, {}, n_bytes, left_out=tuple(left_out))
 
@@ -570,7 +570,7 @@ def lost_with_graph(graph: bytes) -> str:
 
     names = text_constants(graph)
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    texts = f" and its constants of text ({shown(names[0])}{more})" if names else ""
+    texts = f" and its constants of text ({shown_name(names[0])}{more})" if names else ""
     are = "are" if names else "is"
     return (
         f"the graph of the ONNX model{texts} {are} not kept, so that no .onnx can be made of it; {NNC_SUFFIX} keeps all"

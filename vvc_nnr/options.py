@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from vvc_nnr.bitstream.qp import MAX_QP_DENSITY, check_qp, qp_at_density
-from vvc_nnr.errors import InputError
+from vvc_nnr.errors import InputError, shown_names
 from vvc_nnr.roles.roles import RoleMode, check_role_mode
 
 CodebookMode = Literal["off", "auto", "force"]
@@ -143,7 +143,7 @@ class CompressOptions:
         """Raises InputError if `qp_per_tensor` names a tensor that is not there."""
         unknown = [name for name in self.qp_per_tensor if name not in names]
         if unknown:
-            raise InputError(f"qp_per_tensor: no tensor is called {', '.join(map(repr, unknown[:5]))}")
+            raise InputError(f"qp_per_tensor: no tensor is called {shown_names(map(repr, unknown))}")
 
     def _check_search(self) -> None:
         idle = {

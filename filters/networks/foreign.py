@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vvc_nnr.errors import InputError, shown
+from vvc_nnr.errors import InputError, shown, shown_names
 from vvc_nnr.filters.networks.factory import class_name
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout, parse_layout
 from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
@@ -58,7 +58,8 @@ def with_tensors(
     tensors = _without_prefix(tensors, set(own))
     missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own) - constants)
     if missing or unknown:
-        raise InputError(f"{where}: does not fit its module: missing {missing[:3]}, unknown {unknown[:3]}")
+        lacks, has = (shown_names(names, 3, 220) or "none" for names in (missing, unknown))
+        raise InputError(f"{where}: does not fit its module: missing {lacks}, unknown {has}")
     for name, value in own.items():
         if value.numel() and tuple(value.shape) != tensors[name].shape:
             raise InputError(f"{where}: tensor {name} is {tensors[name].shape}, the module has {tuple(value.shape)}")

@@ -186,7 +186,7 @@ def run_with_log(*words: str) -> str:
         (["--networks", "nets.py:Deflated", "--formats", "gif"], "'gif' must be one of jpeg, webp"),
         (["--networks", "nets.py:Deflated", "nets.py:Deflated"], "this network is given twice"),
         (["--networks", "first.pt"], "--arch FILE.py:NAME"),
-        (["--networks", "first.pt", "--arch", "nets.py:Estimated"], "missing ['log_scale']"),
+        (["--networks", "first.pt", "--arch", "nets.py:Estimated"], "missing log_scale"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(

@@ -18,6 +18,7 @@ from vvc_nnr.errors import (
     UnsupportedError,
     VvcNnrError,
     shown,
+    shown_names,
 )
 from vvc_nnr.files import AtomicFile, make_folder, naming
 
@@ -41,6 +42,16 @@ def test_long_texts_lose_their_middle() -> None:
     assert len(shown("\0" * 10**6, 80)) < 90
     assert shown("\0" * 8, 9) == r"\x00"
     assert shown("a\0b", 6) == r"a\x00b"
+
+
+def test_listed_names_are_whole() -> None:
+    names = [f"StatefulPartitionedCall/functional_1/conv2d_{n}/{'x' * 60}/ReadVariableOp:0" for n in range(7)]
+    assert shown_names(names) == f"{', '.join(names[:3])} and 4 more"
+    assert shown_names(names, 2) == f"{names[0]}, {names[1]} and 5 more"
+    assert shown_names(names[:1]) == names[0]
+    assert shown_names([]) == ""
+    assert shown_names(["a\n", "b"]) == r"a\n, b"
+    assert shown_names(["x" * 1000, "b"], n_characters=90) == f"{'x' * 60} ... {'x' * 30} and 1 more"
 
 
 @pytest.mark.parametrize("kind", [VvcNnrError, InputError, BitstreamError, UnsupportedError, ShapeError])

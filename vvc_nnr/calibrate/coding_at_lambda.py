@@ -81,7 +81,7 @@ from vvc_nnr.coding.own_steps import OwnSteps, follows_spread, measured_spreads,
 from vvc_nnr.coding.tensor_encoder import encode_tensor, with_own_step
 from vvc_nnr.coding.tensor_job import EncodedTensor, TensorJob, make_job, with_unary_length
 from vvc_nnr.coding.unit_coding import PartIndices, encode_indices, make_params
-from vvc_nnr.errors import InputError, shown
+from vvc_nnr.errors import InputError, shown_name
 from vvc_nnr.model.torch import copied_module, named_arrays
 from vvc_nnr.options import CompressOptions, thread_count
 from vvc_nnr.quantize.quality import MAX_QUALITY_DB, MIN_QUALITY_DB
@@ -150,7 +150,7 @@ def prepare(
             "known; between them must be no conversion to integers, detach or no_grad (torch.round is no hindrance)"
         )
     if len(felt) < len(layers):
-        names = [shown(layer.name, 60) for layer in layers if layer not in felt]
+        names = [shown_name(layer.name) for layer in layers if layer not in felt]
         _log.info("calibration: coded finely, since no gradient of the output reaches them: %s", ", ".join(names))
     roles = module_roles(model, arrays)
     rules = rules_with_copies(tensor_rules(roles, arrays, replace(options, qp_by_size=False)), copies)

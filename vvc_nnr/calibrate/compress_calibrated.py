@@ -22,9 +22,9 @@ from vvc_nnr.calibrate.allocation import CalibratedNetwork
 from vvc_nnr.calibrate.calibration import own_gradients
 from vvc_nnr.calibrate.coding_at_lambda import CalibratedCoder, prepare
 from vvc_nnr.calibrate.samples import Calibration
-from vvc_nnr.coding.coded_network import scaled_line, weak_names
+from vvc_nnr.coding.coded_network import listed, scaled_line, weak_names
 from vvc_nnr.coding.encoder import check_metadata
-from vvc_nnr.errors import InputError, shown
+from vvc_nnr.errors import InputError
 from vvc_nnr.options import CompressOptions
 from vvc_nnr.quantize.quality import MIN_QUALITY_DB
 
@@ -221,7 +221,7 @@ def compress_calibrated(
         gain = "the network as given makes the pictures held out %.4f dB worse than the coded one; does it fit them?"
         _log.warning(gain, -best.loss_db)
     if best.method == "calibrated" and best.uncalibrated_share > MUCH_UNCALIBRATED:
-        names = ", ".join(shown(tensor.name, 60) for tensor in best.uncalibrated[:5])
+        names = listed([tensor.name for tensor in best.uncalibrated])
         share = 100 * best.uncalibrated_share
         _log.warning("%.0f %% of the bytes are matrices that are not calibrated, such as %s", share, names)
     return best

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 
-from vvc_nnr.errors import shown
+from vvc_nnr.errors import shown_name
 from vvc_nnr.quantize.snr import WEAK_DB
 
 _log = logging.getLogger(__name__)
@@ -94,9 +94,9 @@ def growth_line(coded: CodedNetwork) -> str:
 
 
 def listed(names: Sequence[str], notes: Mapping[str, str] | None = None) -> str:
-    """The first names, each with its note if there are any, and how many more there are."""
+    """The first names, whole, as options take them, each with its note if there are any, and how many more."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(shown(name, 60) + (f" ({notes[name]})" if notes else "") for name in names[:_SHOWN]) + more
+    return ", ".join(shown_name(name) + (f" ({notes[name]})" if notes else "") for name in names[:_SHOWN]) + more
 
 
 def _counted(names: Sized, one: str, many: str) -> str:

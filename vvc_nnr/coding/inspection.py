@@ -17,7 +17,7 @@ from vvc_nnr.bitstream.stream import Buffer, CodedTensor, Stream, read_stream
 from vvc_nnr.bitstream.units import OpaqueUnit, PlacedUnit, StartUnit, TopologyUnit
 from vvc_nnr.coding.decoder import check_size, decode_tensor
 from vvc_nnr.coding.unit_coding import coded_step, decode_unit, make_params
-from vvc_nnr.errors import InputError, ShapeError, UnsupportedError
+from vvc_nnr.errors import InputError, ShapeError, UnsupportedError, shown_names
 from vvc_nnr.kernels.entropy_coding import DecodedTensor, qps_of
 from vvc_nnr.kernels.tensor_params import TensorParams
 from vvc_nnr.options import thread_count
@@ -182,7 +182,7 @@ def _check_names(names: Sequence[str], original: NamedArrays) -> None:
     """Raises InputError if the original has none of the stream's tensors."""
     if not names or any(name in original for name in names):
         return
-    has, wanted = (", ".join(map(repr, list(some)[:_SHOWN])) or "none" for some in (original, names))
+    has, wanted = (shown_names(map(repr, some), _SHOWN, 220) or "none" for some in (original, names))
     raise InputError(
         f"the original has no tensor of the name of one in the stream: it has {has}, wanted are such as {wanted}; "
         "give the network that the stream was made from"

@@ -27,8 +27,9 @@ from vvc_nnr.parallel import run_all
 HELD_VALUES = 1 << 22
 # In networks of up to so many values headers weigh so much that tensors may have to take more than in that file.
 SMALL_VALUES = 1 << 18
-# Letters of a name that count in larger ones: whoever makes that file may call the tensors by numbers.
-COUNTED_LETTERS = 2
+# Letters of a name that count, of small networks and of larger ones: whoever makes that file may call the tensors by
+# numbers, and graphs that TensorFlow made have names of seventy letters.
+SMALL_COUNTED_LETTERS, COUNTED_LETTERS = 16, 2
 
 
 def held_share(arrays: NamedArrays) -> float:
@@ -62,9 +63,10 @@ def reference_bytes(arrays: NamedArrays, graph: bytes | None, n_threads: int = 1
         n_threads: Threads, at least 1.
 
     Returns:
-        Bytes; names beyond their first COUNTED_LETTERS letters are not among them, but in small networks.
+        Bytes; names beyond their first COUNTED_LETTERS letters, of small networks SMALL_COUNTED_LETTERS, are not among
+        them.
     """
-    n_letters = None if is_small(arrays) else COUNTED_LETTERS
+    n_letters = SMALL_COUNTED_LETTERS if is_small(arrays) else COUNTED_LETTERS
     floats = {name: array for name, array in arrays.items() if _is_coded(name, array)}
     options = CompressOptions(qp=DEFAULT_QP, lambda_rd=0.0, scan_order=0, roles="off", n_threads=1)
     sets = ParameterSets(1, ModelParameterSet())

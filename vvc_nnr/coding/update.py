@@ -43,7 +43,7 @@ from vvc_nnr.coding.size_search import code_by_spread
 from vvc_nnr.coding.tensor_encoder import with_own_step
 from vvc_nnr.coding.tensor_job import USUAL_UNARY_LENGTH_MINUS1, EncodedTensor, TensorJob, make_job
 from vvc_nnr.coding.unit_coding import TensorPast
-from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
+from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError, shown_names
 from vvc_nnr.model.torch import named_arrays
 from vvc_nnr.options import CompressOptions, check_max_elements, thread_count
 from vvc_nnr.parallel import Progress, run_all
@@ -353,7 +353,7 @@ def _check_same(state: BaseState, wanted: NamedArrays) -> None:
     """Raises InputError or ShapeError unless all names, shapes and number formats are those of the state."""
     if state.tensors.keys() != wanted.keys():
         odd = sorted(state.tensors.keys() ^ wanted.keys())
-        raise InputError(f"an update cannot add or remove tensors: {', '.join(map(repr, odd[:5]))}")
+        raise InputError(f"an update cannot add or remove tensors: {shown_names(map(repr, odd))}")
     for name, old in state.tensors.items():
         found, shape = number_format_of(name, wanted[name]), shape_of(wanted[name])
         if found not in (old.number_format, dtype_of(old.number_format)):

@@ -128,7 +128,7 @@ def put_together(graph: bytes, arrays: Mapping[str, Array | FloatBits]) -> Any:
     external = import_onnx().TensorProto.EXTERNAL
     for name, tensor in every_tensor(model):
         if tensor.data_location == external:
-            message = f"the graph has the values of {shown(repr(name), 60)} in another file"
+            message = f"the graph has the values of {shown(repr(name), 200)} in another file"
             raise BitstreamError(message, field="topology_data")
     for constant in constants(model):
         if constant.key in arrays and not has_data(constant.tensor):

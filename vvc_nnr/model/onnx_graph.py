@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from vvc_nnr.bitstream.number_formats import NamedArrays
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown, shown_names
 from vvc_nnr.model.onnx_constants import (
     MIN_VALUES,
     clear,
@@ -136,7 +136,7 @@ def difference_of_graphs(base: bytes, new: bytes) -> str:
         for node in nodes:
             node.ClearField("doc_string")
         if nodes[0] != nodes[1]:
-            kinds = " and ".join(dict.fromkeys(f"{node.op_type} {shown(node.name, 60)}".strip() for node in nodes))
+            kinds = " and ".join(dict.fromkeys(f"{node.op_type} {shown(node.name, 200)}".strip() for node in nodes))
             return f"the operator {kinds}"
     counts = [len(model.graph.node) for model in models]
     if counts[0] != counts[1]:
@@ -144,7 +144,7 @@ def difference_of_graphs(base: bytes, new: bytes) -> str:
     kept = [{name: tensor for name, tensor in every_tensor(model) if has_data(tensor)} for model in models]
     names = [name for name in {**kept[0], **kept[1]} if kept[0].get(name) != kept[1].get(name)]
     if names:
-        return f"the constant {shown(names[0], 60)!r}, which no tensor of a network can be"
+        return f"the constant {shown(names[0], 200)!r}, which no tensor of a network can be"
     return "" if models[0] == models[1] else "inputs, outputs, functions or versions"
 
 
@@ -223,7 +223,7 @@ def check_only_tensors_matter(graph: bytes) -> None:
         and (found[name] not in known if name in found else n_values(tensor) >= MIN_VALUES)
     ]
     if kept:
-        names = ", ".join(shown(repr(name), 60) for name in kept[:3])
+        names = shown_names(map(repr, kept), 3)
         raise UnsupportedError(
             f"{len(kept)} of its constants ({names}) stay in the graph of the ONNX model (sparse values, other number "
             "formats) and would be lost without it: write .nnc, or .onnx from .nnc"

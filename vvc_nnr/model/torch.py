@@ -24,7 +24,7 @@ from vvc_nnr.bitstream.number_formats import (
     nearest_in_format,
     plain_array,
 )
-from vvc_nnr.errors import InputError, UnsupportedError, shown
+from vvc_nnr.errors import InputError, UnsupportedError, shown_names
 
 # What torch calls the state that a module gives and takes in a way of its own.
 _EXTRA_STATE = "_extra_state"
@@ -54,10 +54,9 @@ def named_arrays(model: Any) -> NamedArrays:
         raise InputError(f"got {type(model).__name__}; must be a torch module or a map of names to arrays")
     opaque = [name for name, value in state.items() if _is_opaque(name, value)]
     if opaque:
-        more = f" and {len(opaque) - _SHOWN} more" if len(opaque) > _SHOWN else ""
         _log.warning(
-            "left out, since it is no tensor and modules keep it in a way of their own (get_extra_state): %s%s",
-            *(", ".join(map(shown, opaque[:_SHOWN])), more),
+            "left out, since it is no tensor and modules keep it in a way of their own (get_extra_state): %s",
+            shown_names(opaque, _SHOWN),
         )
         state = {name: value for name, value in state.items() if name not in opaque}
     made: dict[object, Array | FloatBits] = {}
@@ -280,7 +279,7 @@ def _check_names(state: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     missing = [name for name in state if name not in arrays]
     unknown = [name for name in arrays if name not in state]
     faults = [("the network lacks", missing), ("the module lacks", unknown)]
-    told = [f"{what} {len(names)}: {', '.join(map(repr, names[:_SHOWN]))}" for what, names in faults if names]
+    told = [f"{what} {len(names)}: {shown_names(map(repr, names), _SHOWN, 250)}" for what, names in faults if names]
     if told:
         raise InputError(f"load_into: names do not fit; {'; '.join(told)}")
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vvc_nnr.bitstream.number_formats import Array, FloatBits, NamedArrays
-from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, as_damage, shown
+from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, as_damage, shown, shown_names
 from vvc_nnr.files import naming, read_bytes, write_file
 from vvc_nnr.model.torch import PACKED, QUANTISED_MODULE, as_torch, import_torch, is_tensor, named_arrays
 from vvc_nnr.options import DEFAULT_MAX_ELEMENTS
@@ -279,7 +279,7 @@ def _state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, Any], tuple[
     larger = [key for key in beside if n_values_in(content[key]) > limit]
     if larger:
         raise UnsupportedError(
-            f"holds tensors under {', '.join(map(repr, larger[:5]))}, which one is the network is not known: "
+            f"holds tensors under {shown_names(map(repr, larger), 5, 250)}, which one is the network is not known: "
             f"save its state dict alone, or name it by its key{_keys_to_name(content)}"
         )
     return tensors, tuple(str(key) for key in content if key not in tensors)
@@ -353,7 +353,7 @@ def _places_of_tensors(content: Mapping[Any, Any], depth: int = 0) -> Iterator[l
 
 def _listed(places: Sequence[Sequence[Any]]) -> str:
     """Some places in a map of maps, as Python would index it."""
-    some = ["".join(f"[{shown(repr(key), 40)}]" for key in keys) for keys in places[:_SHOWN_KEYS]]
+    some = ["".join(f"[{shown(repr(key), 200)}]" for key in keys) for keys in places[:_SHOWN_KEYS]]
     return ", ".join(some) + (" and more" if len(places) > _SHOWN_KEYS else "")
 
 

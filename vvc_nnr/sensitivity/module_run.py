@@ -98,7 +98,7 @@ class ModuleRunner:
     def _tensor(self, name: str) -> Tensor:
         if name not in self._tensors:
             raise InputError(
-                f"sensitivity: {shown(name, 60)!r} is in the state of the module, but no parameter or buffer of it"
+                f"sensitivity: {shown(name, 200)!r} is in the state of the module, but no parameter or buffer of it"
             )
         return self._tensors[name]
 

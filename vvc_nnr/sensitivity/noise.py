@@ -112,8 +112,8 @@ class OutputMeter:
 def _squared_difference(name: str, before: Array, after: Array) -> float:
     if before.shape != after.shape:
         raise InputError(
-            f"sensitivity: output {shown(name, 60)!r} has the shape {before.shape} or {after.shape} as weights change, "
-            "like a list of detections: measure a network that ends before it"
+            f"sensitivity: output {shown(name, 200)!r} has the shape {before.shape} or {after.shape} as weights "
+            "change, like a list of detections: measure a network that ends before it"
         )
     with np.errstate(over="ignore", invalid="ignore"):
         return float(np.square(np.subtract(before, after, dtype=np.float64)).sum())
@@ -133,14 +133,14 @@ def output_meter(runner: Runner) -> OutputMeter:
         for name, values in first.items():
             if not np.isfinite(values).all():
                 raise InputError(
-                    f"sensitivity: output {shown(name, 60)!r} has NaN or infinite values on batch {place}: give inputs "
-                    "that the network is made for"
+                    f"sensitivity: output {shown(name, 200)!r} has NaN or infinite values on batch {place}: give "
+                    "inputs that the network is made for"
                 )
             energy = float(np.square(values, dtype=np.float64).sum())
             energies[name] = energies.get(name, 0.0) + energy
             if _squared_difference(name, values, second[name]) > energy * SAME_SHARE:
                 raise InputError(
-                    f"sensitivity: output {shown(name, 60)!r} is another at each run: a network that draws random "
+                    f"sensitivity: output {shown(name, 200)!r} is another at each run: a network that draws random "
                     "numbers cannot be measured"
                 )
     energies = {name: energy for name, energy in energies.items() if energy > 0}
@@ -245,7 +245,7 @@ def _sensitivity(meter: OutputMeter, name: str, noise: Noise, spread: Spread) ->
 def _check_bounded(name: str, known: Mapping[tuple[int, float], float]) -> None:
     if any(each == math.inf for each in known.values()):
         raise InputError(
-            f"sensitivity: noise in tensor {shown(name, 60)!r} makes outputs NaN or infinite, however small it is: "
+            f"sensitivity: noise in tensor {shown(name, 200)!r} makes outputs NaN or infinite, however small it is: "
             "give inputs that the network is made for"
         )
 

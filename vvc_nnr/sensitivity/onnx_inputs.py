@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vvc_nnr.bitstream.number_formats import Array
-from vvc_nnr.errors import InputError, shown
+from vvc_nnr.errors import InputError, shown, shown_names
 from vvc_nnr.files import naming, read_bytes
 from vvc_nnr.model.archives import npz_arrays
 from vvc_nnr.model.torch import is_tensor
@@ -45,7 +45,7 @@ def _by_name(batch: Any, declared: Sequence[DeclaredInput]) -> dict[str, Array]:
     if isinstance(batch, Mapping):
         return {name: _array(name, value) for name, value in batch.items()}
     if len(declared) != 1:
-        names = ", ".join(shown(repr(each.name), 40) for each in declared)
+        names = shown_names((repr(each.name) for each in declared), 8)
         raise InputError(f"sensitivity: a batch must be a map of names to arrays, since the inputs are {names}")
     return {declared[0].name: _array(declared[0].name, batch)}
 
@@ -54,7 +54,7 @@ def _array(name: Any, value: Any) -> Array:
     if is_tensor(value):
         value = value.detach().cpu().numpy()
     if not isinstance(value, np.ndarray | np.generic | int | float):
-        raise InputError(f"sensitivity: input {shown(str(name), 60)!r}: a {type(value).__name__} is no array")
+        raise InputError(f"sensitivity: input {shown(str(name), 200)!r}: a {type(value).__name__} is no array")
     return np.asarray(value)
 
 
@@ -66,7 +66,7 @@ def _split(arrays: dict[str, Array], declared: Sequence[DeclaredInput]) -> list[
         if any(has_more):
             odd = declared[has_more.index(False)].name
             raise InputError(
-                f"sensitivity: input {shown(odd, 60)!r} has one batch, others several: give each one axis more, of "
+                f"sensitivity: input {shown(odd, 200)!r} has one batch, others several: give each one axis more, of "
                 "batches, or none"
             )
         return [_checked(arrays, declared, "")]
@@ -85,9 +85,9 @@ def _check_names(arrays: Mapping[str, Array], declared: Sequence[DeclaredInput],
     names = {each.name for each in declared}
     missing, unknown = sorted(names - arrays.keys()), sorted(map(str, arrays.keys() - names))
     if missing or unknown:
-        lacks = f"lacks {', '.join(shown(repr(name), 40) for name in missing[:5])}" if missing else ""
-        has = f"has {', '.join(shown(repr(name), 40) for name in unknown[:5])}" if unknown else ""
-        wanted = ", ".join(shown(repr(name), 40) for name in sorted(names)[:8])
+        lacks = f"lacks {shown_names(map(repr, missing), 5, 150)}" if missing else ""
+        has = f"has {shown_names(map(repr, unknown), 5, 150)}" if unknown else ""
+        wanted = shown_names(map(repr, sorted(names)), 8, 250)
         raise InputError(
             f"sensitivity: {where}{' and '.join(filter(None, (lacks, has)))}; the model's inputs are {wanted}"
         )
@@ -99,7 +99,7 @@ def _checked(arrays: Mapping[str, Array], declared: Sequence[DeclaredInput], whe
 
 
 def _fitting(array: Array, declared: DeclaredInput, where: str) -> Array:
-    name = f"sensitivity: {where}input {shown(declared.name, 60)!r}"
+    name = f"sensitivity: {where}input {shown(declared.name, 200)!r}"
     shape = declared.shape
     if shape is not None:
         fits = len(shape) == array.ndim and all(

@@ -187,7 +187,9 @@ def _declared(argument: Any) -> DeclaredInput:
     dtype = _DTYPES.get(argument.type)
     if dtype is None:
         kind = shown(argument.type, 40)
-        raise UnsupportedError(f"sensitivity: input {shown(argument.name, 60)!r} is of the kind {kind}, not of numbers")
+        raise UnsupportedError(
+            f"sensitivity: input {shown(argument.name, 200)!r} is of the kind {kind}, not of numbers"
+        )
     shape = argument.shape
     return DeclaredInput(argument.name, dtype, None if shape is None else tuple(shape))
 

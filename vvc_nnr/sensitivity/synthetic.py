@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vvc_nnr.bitstream.number_formats import Array, FloatBits
-from vvc_nnr.errors import InputError, shown
+from vvc_nnr.errors import InputError, shown, shown_names
 from vvc_nnr.model.onnx_constants import constant_array, constants
 from vvc_nnr.roles.by_onnx_node import MAIN_GRAPH
 from vvc_nnr.sensitivity.noise import SEED
@@ -78,7 +78,7 @@ def synthetic_batches(runner: OnnxModelRunner) -> list[Batch]:
         if all(map(_is_finite, outputs)):
             return made
         last = "its outputs are NaN or infinite"
-    names = ", ".join(f"{shown(repr(each.name), 40)} ({each.dtype} {_in_words(each)})" for each in runner.inputs)
+    names = shown_names((f"{each.name!r} ({each.dtype} {_in_words(each)})" for each in runner.inputs), 8, 300)
     raise InputError(
         f"sensitivity: no synthetic inputs were found that the model runs on; its inputs are {names}: give real ones. "
         f"The last try: {shown(last, 200)}"

@@ -14,7 +14,7 @@ from vvc_nnr.bitstream.graph import Graph, GraphCarriage
 from vvc_nnr.bitstream.number_formats import NamedArrays
 from vvc_nnr.coding.coded_network import CodedNetwork, weak_names
 from vvc_nnr.coding.encoder import code_network
-from vvc_nnr.errors import InputError, shown
+from vvc_nnr.errors import InputError, shown_names
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.flags import HIDDEN, Flags
 from vvc_nnr.experiments.cli.kinds import FOLDER, QPS, OutputPath, choice, door
@@ -246,8 +246,7 @@ class Compress(Command):
         outcome = sizes(self.output, method, stored.tensors, stored.metadata, len(data))
         lines = [f"warning: {weak_names(weak)}; give more bits, or --method nnc"] if weak else []
         if kept:
-            more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
-            lines.append(f"kept exact, as entropy tables, constants and what is not finite are: {shown(kept[0])}{more}")
+            lines.append(f"kept exact, as entropy tables, constants and what is not finite are: {shown_names(kept, 1)}")
         data_of = {"ranges": ranges, "weak_db": weak, "exact": kept}
         outcome = Outcome("\n".join([outcome.text, *lines]), outcome.data | data_of)
         outcome = with_lost_graph(outcome, network, self.output)

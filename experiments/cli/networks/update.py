@@ -13,7 +13,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from vvc_nnr.bitstream.stream import read_stream
 from vvc_nnr.coding.update import BaseState, code_update, difference_snrs_db
 from vvc_nnr.compress import apply_update
-from vvc_nnr.errors import InputError, shown
+from vvc_nnr.errors import InputError, shown_name
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
 from vvc_nnr.experiments.cli.kinds import OutputPath
 from vvc_nnr.experiments.cli.networks.coding import UPDATE_FLAGS, CodingBar, with_lost_graph, with_notes, with_quality
@@ -144,7 +144,7 @@ def _least_line(found_db: Mapping[str, float]) -> str:
     if not lossy:
         return ""
     least = min(lossy, key=lossy.__getitem__)
-    return f"\nsignal-to-noise ratio of the differences: at least {lossy[least]:.1f} dB ({shown(least, 60)})"
+    return f"\nsignal-to-noise ratio of the differences: at least {lossy[least]:.1f} dB ({shown_name(least)})"
 
 
 def _with_unchecked(outcome: Outcome, names: Sequence[str]) -> Outcome:

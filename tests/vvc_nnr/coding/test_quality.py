@@ -790,3 +790,11 @@ def test_warnings_of_one_tensor_are_in_the_singular(line: Callable[[list[str]], 
     one, two = (line(names) if line else weak_names(dict.fromkeys(names, 3.0)) for names in (["a"], ["a", "b"]))
     assert re.match(r"1 tensor (of [a-z0-9 ]+ )?(is|has|keeps) ", one)
     assert re.match(r"2 tensors (of [a-z0-9 ]+ )?(are|have|keep) ", two)
+
+
+def test_warnings_name_tensors_as_options_take_them(caplog: pytest.LogCaptureFixture) -> None:
+    """Names of one graph differ in their middle alone."""
+    names = [f"StatefulPartitionedCall/functional_1/conv2d_{n}/{'c' * n}Conv2D/ReadVariableOp:0" for n in range(4)]
+    network = {name: normal((40 + n, 40), 1.0) for n, name in enumerate(names)}
+    compress(network, quality=4)
+    assert all(name in caplog.text for name in names[:-1])  # the last keeps more

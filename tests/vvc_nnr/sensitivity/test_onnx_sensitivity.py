@@ -221,6 +221,7 @@ X = inputs_of(1)[0]["x"]
     ("inputs", "message"),
     [
         ([{"z": X}], "batch 0: lacks 'x' and has 'z'; the model's inputs are 'x'"),
+        ([{"z" * 140: X}], f"batch 0: lacks 'x' and has '{'z' * 140}'; the model's inputs are 'x'"),
         ([{"x": X}, {"x": X, "y": X}], "batch 1: has 'y'"),
         ([X[:, :5]], "input 'x' has the shape 16 x 5; must be n x 24"),
         ([X[0]], "input 'x' has the shape 24; must be n x 24"),
