@@ -415,14 +415,14 @@ def _checked_indices(tensor: TensorInput) -> NDArray[np.int32]:
     elif params.dq_flag:
         low, high = -MAX_DEPENDENT_INDEX, MAX_DEPENDENT_INDEX
     is_limited = params.codebook_size is not None or params.dq_flag
-    if indices.dtype == np.int32:
-        indices = np.ascontiguousarray(indices, np.int32)
-        least, largest = _kernels.extremes(indices) if is_limited else (0, 0)
-    else:
-        is_limited, least, largest = True, int(indices.min()), int(indices.max())
-    if is_limited and not (low <= least and largest <= high):
+    is_converted = indices.dtype != np.int32
+    least, largest = (int(indices.min()), int(indices.max())) if is_converted else (0, 0)
+    found: NDArray[np.int32] = np.ascontiguousarray(indices, dtype=np.int32).reshape(params.shape)
+    if is_limited and not is_converted:
+        least, largest = _kernels.extremes(found)
+    if not (low <= least and largest <= high):
         raise InputError(f"indices {least} to {largest}: {low} to {high} can be coded")
-    return np.ascontiguousarray(indices, dtype=np.int32).reshape(params.shape)
+    return found
 
 
 def _qp_field(qp: int, n_bits: int) -> int:
