@@ -313,7 +313,7 @@ def _mod(inputs: _Inputs, attributes: _Attributes) -> Tensor:
 
 
 def _expand(inputs: _Inputs, _: _Attributes) -> Tensor:
-    return inputs[0].expand(torch.broadcast_shapes(inputs[0].shape, _ints(inputs[1])))  # type: ignore[no-any-return]
+    return inputs[0].expand(np.broadcast_shapes(inputs[0].shape, tuple(_ints(inputs[1]))))  # type: ignore[no-any-return]
 
 
 def _pool(inputs: _Inputs, attributes: _Attributes) -> tuple[list[int], list[int], list[int], list[int]]:
