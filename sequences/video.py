@@ -496,7 +496,7 @@ def _n_outside_edit_list(container: Any, track: Any) -> int:
         return 0
     places = {entry.pos for entry in track.index_entries}
     shown = {entry.pos for entry in track.index_entries if not entry.is_discard}
-    return max(track.frames, len(places)) - len(shown)
+    return max(int(track.frames), len(places)) - len(shown)
 
 
 def _kind_of(picture: Any, where: Path | str) -> _Kind:

@@ -87,8 +87,8 @@ class Score(Command):
 
     def _data(self, path: Path, pictures: Sequence[PictureScores], n_outside: int) -> dict[str, object]:
         each = {"pictures": [score_data(picture) for picture in pictures]} if self.per_picture else {}
-        each |= {"n_pictures_outside_edit_list": n_outside} if n_outside else {}
-        return {"file": str(path), "n_pictures": len(pictures), **score_data(mean_scores(pictures)), **each}
+        outside = {"n_pictures_outside_edit_list": n_outside} if n_outside else {}
+        return {"file": str(path), "n_pictures": len(pictures), **score_data(mean_scores(pictures)), **outside, **each}
 
 
 def score_table(rows: Sequence[tuple[str, PictureScores]]) -> str:
