@@ -270,9 +270,9 @@ def test_a_tensor_of_another_shape(saved, shape):
 
 
 def test_missing_and_unknown_tensors(saved):
-    with pytest.raises(InputError, match=r"missing \['tail\.bias'\], unknown \[\]"):
+    with pytest.raises(InputError, match=r"missing tail\.bias, unknown none"):
         load_network(saved(without=["tail.bias"]))
-    with pytest.raises(InputError, match=r"missing \[\], unknown \['tail\.gain'\]"):
+    with pytest.raises(InputError, match=r"missing none, unknown tail\.gain"):
         load_network(saved({"tail.gain": np.zeros(1, np.float32)}))
 
 

@@ -20,7 +20,8 @@ class CodedNetwork:
 
     Attributes:
         data: The stream.
-        quality_db: Of the steps that follow from the tensors' own spread (`coding.own_steps`); None: none do.
+        quality_db: The option `quality` that gives these steps: as it was asked for, or found for a size; None by
+            default, where what tensors take and keep at least tells their steps, and where none follow from spread.
         weak_db: SNR of the tensors that keep less than `quality.WEAK_DB`, as a whole or in many rows, by name.
         by_outliers: Tensors that keep huge, infinite or NaN values, or all of theirs, exactly, for no step does for
             those and the others.

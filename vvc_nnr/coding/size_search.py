@@ -98,7 +98,8 @@ def code_by_spread(
         if held is None or held.share < 1:
             by_default = _code_by_default(spreads, options, coded, size_bytes)
         by_file = _code_held(spreads, options, coded, held, by_default) if held and spreads.all else None
-        return by_file or by_default or _code_by_default(spreads, options, coded, size_bytes)
+        made = by_file or by_default or _code_by_default(spreads, options, coded, size_bytes)
+        return made if options.quality is not None else replace(made, quality_db=None)
     found = best_within(
         limit, spreads, options.qp_density, lambda quality_db: coded(steps_at(spreads, quality_db, options))
     )

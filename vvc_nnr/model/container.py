@@ -63,6 +63,8 @@ class RawTensor:
 def container_bytes(tensors: Mapping[str, Tensor | FloatBits], metadata: Mapping[str, str]) -> bytes:
     """A safetensors file: header size (8 bytes), JSON header padded to 8 bytes, tensors by falling alignment.
 
+    The header names tensors in the order that they are given in, and so lie those of one alignment behind it.
+
     Raises:
         InputError: If a tensor's type or name cannot be stored, or the metadata is no map of strings.
     """
@@ -89,31 +91,32 @@ def _stored(tensors: Mapping[str, Tensor | FloatBits]) -> dict[str, tuple[str, t
 def float32_size(tensors: Mapping[str, Tensor | FloatBits], metadata: Mapping[str, str]) -> int:
     """Bytes of a safetensors file of these tensors with floats of all widths as float32, names and shapes included.
 
-    A tensor of several names counts once for each, as such a file has it.
+    They are in order of their names, as in `vvc_nnr.model.safetensors.float_bytes`. A tensor of several names counts
+    once for each, as such a file has it.
 
     Raises:
         InputError: As `container_bytes`.
     """
     stored = {name: (_dtype_as_float32(name, tensor), shape_of(tensor)) for name, tensor in tensors.items()}
-    _, text, n_bytes = _laid_out(stored, metadata)
+    _, text, n_bytes = _laid_out(dict(sorted(stored.items())), metadata)
     return 8 + len(text) + n_bytes
 
 
 def _laid_out(
     stored: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> tuple[list[str], bytes, int]:
-    """Names in the order of the file, its header, and the bytes of all tensors, from their types and shapes."""
+    """Names in the order of their data, the header, and the bytes of all tensors, from their types and shapes."""
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()):
         raise InputError("metadata must map strings to strings")
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     itemsizes = {name: np.dtype(_DTYPES[dtype]).itemsize for name, (dtype, _) in stored.items()}
-    order = sorted(stored, key=lambda name: (-itemsizes[name], name))
-    offset = 0
+    order = sorted(stored, key=lambda name: -itemsizes[name])
+    offsets, offset = {}, 0
     for name in order:
-        dtype, shape = stored[name]
-        end = offset + itemsizes[name] * math.prod(shape)
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
+        end = offset + itemsizes[name] * math.prod(stored[name][1])
+        offsets[name], offset = [offset, end], end
+    for name, (dtype, shape) in stored.items():
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": offsets[name]}
     return order, _encoded(header), offset
 
 

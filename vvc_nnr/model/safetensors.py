@@ -384,12 +384,13 @@ def describe_network(path: Path | str) -> list[StoredTensor]:
 
 
 def write_float(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
-    """Writes the file of `float_bytes`, all of it or nothing, and returns its size in bytes.
+    """Writes the file of `float_bytes` with tensors in their own order, all or nothing, and returns its size in bytes.
 
     Raises:
         InputError: As `float_bytes`, or if the file cannot be written.
     """
-    return write_file(path, float_bytes(tensors, metadata))
+    _check_keys(metadata)
+    return write_file(path, container_bytes(_as_float32(tensors), metadata))
 
 
 def write_uniform(
@@ -409,13 +410,17 @@ def write_uniform(
 
 
 def float_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file with every floating-point tensor as float32 and all others exact.
+    """A safetensors file with every floating-point tensor as float32 and all others exact, in order of their names.
+
+    So equal networks are equal bytes, by which they are told.
 
     Raises:
         InputError: If a type cannot be stored, a float is beyond float32, or metadata is no map of strings.
     """
     _check_keys(metadata)
-    return container_bytes({name: _exact(name, tensor) for name, tensor in tensors.items()}, metadata)
+    exact = _as_float32(tensors)
+    names = sorted(exact, key=lambda name: (-exact[name].dtype.itemsize, name))
+    return container_bytes({name: exact[name] for name in names}, metadata)
 
 
 def uniform_bytes(
@@ -503,9 +508,12 @@ def _levels_and_range(name: str, tensor: Tensor, bits: int, *, by_row: bool) -> 
     return packed, StoredRange(*ends, shape, None if rows is None else rows.ranges)
 
 
-def _exact(name: str, tensor: Tensor) -> Tensor:
-    """The tensor as stored without levels: floats as float32 (NaN and infinity kept), others unchanged."""
-    return as_stored_float(name, tensor, InputError) if tensor.dtype.kind == "f" else tensor
+def _as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as stored without levels: floats as float32 (NaN and infinity kept), others unchanged."""
+    return {
+        name: as_stored_float(name, tensor, InputError) if tensor.dtype.kind == "f" else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _check_keys(metadata: Mapping[str, str]) -> None:

@@ -82,8 +82,11 @@ def sizes(
     metadata: Mapping[str, str],
     n_bytes: int,
     graph: bytes | None = None,
+    input_bytes: int = 0,
 ) -> Outcome:
     """The size of what was written, against that of the network as a safetensors file of float32.
+
+    Where that is no measure, as of a network without any tensor or with a larger graph, it is against the input.
 
     Args:
         output: The file.
@@ -92,17 +95,20 @@ def sizes(
         metadata: Its texts.
         n_bytes: Size of the file.
         graph: Its graph, if it has one, where constants that are too small to be coded stay.
+        input_bytes: Size of the file that it is from; 0: not known.
     """
     float_size = float32_size(arrays, metadata)
-    ratio = float_size / n_bytes
+    is_measure = bool(arrays) and float_size > len(graph or b"")
+    told = [f"as a float32 file {float_size}, ratio {float_size / n_bytes:.2f}"] if is_measure else []
+    told += [f"from {input_bytes} bytes"] if input_bytes and not is_measure else []
     empty = "" if arrays else f"; {_why_empty(graph)}"
-    text = f"{output}: {n_bytes} bytes ({method}), as a float32 file {float_size}, ratio {ratio:.2f}{empty}"
+    text = f"{', '.join([f'{output}: {n_bytes} bytes ({method})', *told])}{empty}"
     data = {
         "output": str(output),
         "method": method,
         "n_bytes": n_bytes,
         "float32_bytes": float_size,
-        "ratio": ratio,
+        "ratio": float_size / n_bytes if is_measure else None,
         "n_tensors": len(arrays),
     }
     return Outcome(text, data)

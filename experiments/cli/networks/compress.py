@@ -174,7 +174,7 @@ class Compress(Command):
         """The coded network with the levels of its features, else as it is."""
         network, data = read_arrays(path), _with_levels(read_bytes(path), path)
         write_file(self.output, data)
-        return sizes(self.output, "nnc", network.arrays, network.metadata, len(data), network.graph)
+        return sizes(self.output, "nnc", network.arrays, network.metadata, len(data), network.graph, network.n_bytes)
 
     def _nnc(self, path: Path) -> Outcome:
         network = read_arrays(path, key=self.key, strip_prefix=self.strip_prefix)
@@ -226,7 +226,9 @@ class Compress(Command):
         if self.integer:
             made = replace(made, data=_with_levels(made.data, path))
         write_file(self.output, made.data)
-        outcome = sizes(self.output, "nnc", network.arrays, network.metadata, len(made.data), network.graph)
+        outcome = sizes(
+            self.output, "nnc", network.arrays, network.metadata, len(made.data), network.graph, network.n_bytes
+        )
         outcome = with_constants(with_quality(outcome, made), coded, self.coding)
         return with_notes(with_growth(outcome, made), network.left_out, network.arrays)
 
@@ -243,7 +245,7 @@ class Compress(Command):
             floats = {name: tensor for name, tensor in stored.tensors.items() if tensor.dtype.kind == "f"}
             weak = weak_tensors_db(floats, parse_network(data).tensors)
         write_file(self.output, data)
-        outcome = sizes(self.output, method, stored.tensors, stored.metadata, len(data))
+        outcome = sizes(self.output, method, stored.tensors, stored.metadata, len(data), None, network.n_bytes)
         lines = [f"warning: {weak_names(weak)}; give more bits, or --method nnc"] if weak else []
         if kept:
             lines.append(f"kept exact, as entropy tables, constants and what is not finite are: {shown_names(kept, 1)}")
@@ -326,7 +328,9 @@ class Decompress(Command):
             n_bytes = len(data)
         else:
             n_bytes = write_arrays(self.output, network)
-        outcome = sizes(self.output, "not coded", network.arrays, network.metadata, n_bytes, network.graph)
+        outcome = sizes(
+            self.output, "not coded", network.arrays, network.metadata, n_bytes, network.graph, network.n_bytes
+        )
         outcome = with_notes(outcome, network.left_out, network.arrays)
         outcome = with_lost_graph(outcome, network, self.output)
         return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_coded else outcome

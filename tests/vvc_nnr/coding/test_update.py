@@ -293,6 +293,20 @@ def test_how_well_differences_come_back_is_told() -> None:
     assert found.quality_db == 20
 
 
+def test_no_quality_is_told_where_none_was_asked_for() -> None:
+    """By default what differences keep at least may tell their steps, at a quality of 0 dB."""
+    random = np.random.default_rng(3)
+    base = {f"{n}.weight": random.normal(size=(30, 9)).astype(np.float32) for n in range(2)}
+    wanted = {name: array + random.normal(0, 1e-3, array.shape).astype(np.float32) for name, array in base.items()}
+    found, after = code_update(base, wanted, CompressOptions())
+    assert found.quality_db is None
+    assert min(difference_snrs_db(base, after, wanted).values()) > 10
+    sized, _ = code_update(base, wanted, CompressOptions(max_bytes=2 * len(found.data)))
+    assert sized.quality_db is not None
+    again, _ = code_update(base, wanted, CompressOptions(quality=sized.quality_db))
+    assert len(again.data) == len(sized.data)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+import safetensors.torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -96,22 +97,22 @@ def test_golden_bytes_of_an_eight_bit_file():
     header = (
         b'{"__metadata__":{"architecture":"test","vvc_nnr.uniform":"{\\"version\\":1,\\"bits\\":8,'
         b'\\"biases\\":\\"quantised\\",\\"tensors\\":{\\"conv.bias\\":[-0.2,0.1],'
-        b'\\"conv.weight\\":[-0.5,1.0]}}"},"steps":{"dtype":"I64","shape":[2],"data_offsets":[0,16]},'
-        b'"conv.bias":{"dtype":"U8","shape":[2],"data_offsets":[16,18]},'
-        b'"conv.weight":{"dtype":"U8","shape":[2,2],"data_offsets":[18,22]},'
+        b'\\"conv.weight\\":[-0.5,1.0]}}"},"conv.weight":{"dtype":"U8","shape":[2,2],"data_offsets":[16,20]},'
+        b'"conv.bias":{"dtype":"U8","shape":[2],"data_offsets":[20,22]},'
+        b'"steps":{"dtype":"I64","shape":[2],"data_offsets":[0,16]},'
         b'"frozen":{"dtype":"BOOL","shape":[],"data_offsets":[22,23]}}'
     )
     header += b" " * (-len(header) % 8)
-    body = (7).to_bytes(8, "little") + b"\xff" * 8 + bytes([255, 0, 0, 128, 85, 255, 1])
+    body = (7).to_bytes(8, "little") + b"\xff" * 8 + bytes([0, 128, 85, 255, 255, 0, 1])
     assert data == len(header).to_bytes(8, "little") + header + body
 
 
 @pytest.mark.parametrize(
     ("bits", "biases", "sha256"),
     [
-        (5, "quantised", "f9c5ea97b6f96e4b"),
-        (5, "float", "7e5b8bdfc9c705af"),
-        (16, "quantised", "cad4ccfcce19755b"),
+        (5, "quantised", "cefe92071f6ec40a"),
+        (5, "float", "e94086eca0349464"),
+        (16, "quantised", "bba66740c630b7b9"),
     ],
 )
 def test_golden_hashes_of_other_depths(bits, biases, sha256):
@@ -145,9 +146,30 @@ def test_we_read_what_the_library_writes():
         np.testing.assert_array_equal(stored.tensors[name], tensor)
 
 
-def test_bytes_do_not_depend_on_the_order_of_anything():
+def test_bytes_by_which_networks_are_told_do_not_depend_on_the_order_of_anything():
     reverse = dict(reversed(list(SMALL.items())))
-    assert uniform_bytes(SMALL, {"a": "1", "b": "2"}) == uniform_bytes(reverse, {"b": "2", "a": "1"})
+    assert float_bytes(SMALL, {"a": "1", "b": "2"}) == float_bytes(reverse, {"b": "2", "a": "1"})
+    assert uniform_bytes(SMALL, {"a": "1", "b": "2"}) == uniform_bytes(SMALL, {"b": "2", "a": "1"})
+
+
+def test_tensors_come_in_their_order(tmp_path):
+    """Not in that of their names; the library has those of one number format in it, and lays others apart."""
+    names = ["z", "conv.10", "conv.2", "b", "a"]
+    tensors = {name: np.full(place + 1, place, np.float32) for place, name in enumerate(names)}
+    mixed = {"half": np.ones(3, np.float16), **tensors, "counts": np.arange(2), "flag": np.array(True)}
+    for number, (write, own) in enumerate([(write_exact, tensors), (write_exact, mixed), (write_float, mixed)]):
+        path = tmp_path / f"{number}.safetensors"
+        write(path, own, {"k": "v"})
+        assert list(parse_network(path.read_bytes()).tensors) == list(own)
+        for load in (safetensors.numpy.load_file, safetensors.torch.load_file):
+            loaded = load(path)
+            assert [name for name in loaded if name in tensors] == names
+            assert all(np.array_equal(loaded[name], own[name]) for name in own)
+        with safetensors.safe_open(path, framework="np") as file:
+            sizes = [file.get_tensor(name).itemsize for name in file.offset_keys()]
+        assert sizes == sorted(sizes, reverse=True)  # each is aligned
+    path.write_bytes(uniform_bytes(mixed, {}, 8))
+    assert list(read_network(path).tensors) == list(mixed)
 
 
 @given(
