@@ -30,6 +30,7 @@ from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError, shown, 
 from vvc_nnr.files import HEAD_BYTES, check_no_pointer, is_stream, naming, open_input, read_bytes
 from vvc_nnr.json_text import parse_json
 from vvc_nnr.model.container import Tensor, parse_container
+from vvc_nnr.model.foreign_kinds import check_content, check_folder, check_name, is_of_paddle, may_be_onnx
 from vvc_nnr.model.safetensors import StoredNetwork, as_stored_float, parse_exact, parse_network, write_exact
 from vvc_nnr.options import check_max_elements, thread_count
 from vvc_nnr.roles.roles import TensorRole
@@ -80,8 +81,6 @@ READ_KINDS = (
     *(".nnc", ".safetensors", "a checkpoint of torch", ".onnx", ".npz", ".npy", "HDF5", "GGUF"),
     "an index of shards",
 )
-# Of a TensorFlow Lite model, a flat buffer, whose mark stands behind its first offset.
-_TFLITE_AT, _TFLITE_MARK = 4, b"TFL3"
 # What torch's DataParallel, torch.compile and FSDP put before names.
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_module.")
 PLAIN_SUFFIXES = (SAFETENSORS_SUFFIX, *TORCH_SUFFIXES, ONNX_SUFFIX)
@@ -180,23 +179,23 @@ def file_kind(data: bytes, path: Path | str) -> FileKind:
 
     Raises:
         BitstreamError: If it is not the file itself, but what Git LFS leaves in its place.
+        UnsupportedError: If it is of a known kind that is not read.
     """
-    return told_kind(data, path) or _KIND_BY_SUFFIX.get(Path(path).suffix.lower(), "safetensors")
+    kind = told_kind(data, path)
+    if kind is None and data:
+        check_name(path)
+    return kind or _KIND_BY_SUFFIX.get(Path(path).suffix.lower(), "safetensors")
 
 
 def told_kind(data: bytes, path: Path | str) -> FileKind | None:
     """As `file_kind`; None if the first bytes do not tell, nor the name of an ONNX model, which has no first bytes."""
     check_no_pointer(data)
-    if data[_TFLITE_AT:].startswith(_TFLITE_MARK):
-        raise UnsupportedError(
-            "is a TensorFlow Lite model, which is not read: make it ONNX (pip install tf2onnx; python -m "
-            "tf2onnx.convert --tflite x.tflite --output x.onnx), or give the network that it was made from"
-        )
+    check_content(data)
     # First, since the length of its header may be the start of another kind: 640 is 80 02, of a pickle.
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < _MAX_HEADER_BYTES:
         return "safetensors"
     for start, kind in _STARTS:
-        if data.startswith(start):
+        if data.startswith(start) and not (kind == "torch" and is_of_paddle(path)):
             return kind
     if data.startswith(b"PK\x03\x04"):
         # Of a checkpoint the first record lies in a folder, data.pkl or a tensor; .npz has arrays only.
@@ -205,9 +204,8 @@ def told_kind(data: bytes, path: Path | str) -> FileKind | None:
     suffix = Path(path).suffix.lower()
     if data.lstrip()[:1] == b"{" and suffix == ".json":
         return "index"
-    if suffix == ONNX_SUFFIX or (data[:1] == _ONNX_START and suffix not in _KIND_BY_SUFFIX):
-        return "onnx"
-    return None
+    is_onnx = data[:1] == _ONNX_START and suffix not in _KIND_BY_SUFFIX and may_be_onnx(data, path)
+    return "onnx" if suffix == ONNX_SUFFIX or is_onnx else None
 
 
 def kind_of_file(path: Path | str) -> FileKind:
@@ -216,8 +214,11 @@ def kind_of_file(path: Path | str) -> FileKind:
     Raises:
         InputError: If it cannot be read.
         BitstreamError: If it is a pointer of Git LFS.
+        UnsupportedError: If it is of a known kind that is not read.
     """
     if is_special(path):
+        with naming(path):
+            check_folder(path)
         return file_kind(b"", path)
     with open_input(path) as file, naming(path):
         return file_kind(file.read(HEAD_BYTES), path)
@@ -231,15 +232,16 @@ def check_coded(data: Buffer) -> None:
 
 
 @contextmanager
-def _telling_kinds(path: Path | str) -> Iterator[None]:
+def _telling_kinds(path: Path | str, data: bytes) -> Iterator[None]:
     """Says what is read, of a file that is no safetensors file, nor is called one."""
     try:
         yield
     except BitstreamError as error:
-        if Path(path).suffix.lower() == SAFETENSORS_SUFFIX:
+        if Path(path).suffix.lower() == SAFETENSORS_SUFFIX or not data:
             raise
         raise BitstreamError(
-            f"{error}; neither its first bytes nor its name tell another kind of file: must be {', '.join(READ_KINDS)}"
+            f"no network file that is read: must be {', '.join(READ_KINDS)}; neither its first bytes nor its name tell "
+            f"which ({error})"
         ) from error
 
 
@@ -274,6 +276,8 @@ def read_arrays(
         BitstreamError: If its content is damaged, or a coded network is larger than `max_elements`.
         UnsupportedError: If it holds something that this package does not read.
     """
+    with naming(path):
+        check_folder(path)
     data = read_bytes(path)
     with naming(path):
         kind = file_kind(data, path)
@@ -319,7 +323,7 @@ def _plain_network(path: Path | str, data: bytes, kind: FileKind, key: str | Non
         texts = tuple(name for name, array in arrays.items() if plain_array(array).dtype.kind == "U")
         numbers = {name: array for name, array in arrays.items() if name not in texts}
         return NetworkArrays(numbers, {}, len(data), left_out=texts)
-    with _telling_kinds(path):
+    with _telling_kinds(path, data):
         tensors, metadata, n_bytes = parse_exact(data)
     return NetworkArrays(tensors, metadata, n_bytes)
 
@@ -413,10 +417,11 @@ def stored_metadata(path: Path | str) -> dict[str, str]:
     if is_special(path) or not (is_nnc(path) or kind_of_file(path) == "safetensors"):
         return {}
     with naming(path):
+        data = read_bytes(path)
         if not is_nnc(path):
-            with _telling_kinds(path):
-                return parse_container(read_bytes(path))[1]
-        manifest = read_stream(read_bytes(path)).manifest
+            with _telling_kinds(path, data):
+                return parse_container(data)[1]
+        manifest = read_stream(data).manifest
         return dict(manifest.metadata) if manifest else {}
 
 
@@ -524,8 +529,9 @@ def read_network_file(path: Path | str, *, key: str | None = None, strip_prefix:
             the graph of an ONNX model.
     """
     if key is None and not strip_prefix and kind_of_file(path) == "safetensors":
-        with naming(path), _telling_kinds(path):
-            return parse_network(read_bytes(path))
+        data = read_bytes(path)
+        with naming(path), _telling_kinds(path, data):
+            return parse_network(data)
     return stored_network(read_arrays(path, key=key, strip_prefix=strip_prefix), path)
 
 

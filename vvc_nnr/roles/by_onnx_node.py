@@ -19,8 +19,9 @@ import numpy as np
 from vvc_nnr.bitstream.number_formats import NamedArrays, is_float, number_format_of, shape_of
 from vvc_nnr.roles.by_name import by_values, looks_trained
 from vvc_nnr.roles.channel_gates import channel_gate_outputs
-from vvc_nnr.roles.gates import candidate_of_operator
+from vvc_nnr.roles.gates import Candidate, candidate_of_operator
 from vvc_nnr.roles.roles import Role, TensorRole
+from vvc_nnr.roles.spelt_cells import N_PARTS, SpeltWeight, spelt_weights
 
 _NORM = (None, Role.NORM_SCALE, Role.NORM_SHIFT)
 _RECURRENT = (None, Role.WEIGHT, Role.WEIGHT, Role.BIAS)
@@ -202,7 +203,8 @@ def operator_roles(
     """
     walk = _Walk(arrays, keys, model.functions)
     ends, few = _ends(model.graph), _OFFSET_SHARE * _n_floats(arrays)
-    gates = channel_gate_outputs(model.graph)
+    gates, cells = channel_gate_outputs(model.graph), spelt_weights(model.graph)
+    by_product: dict[str, str] = {}
     uses: dict[str, TensorRole] = {}
     layer, input_weight = None, ""
     for node, place, carried in walk.graph(model.graph, MAIN_GRAPH, {}):
@@ -214,15 +216,32 @@ def operator_roles(
             layer, input_weight = node, carried.name
         elif use.candidate and place == _OF_STATE and layer is node:
             use = replace(use, candidate=replace(use.candidate, input_weight=input_weight))
+        elif (cell := _in_cell(use, node, place, carried, cells)) and carried.name not in uses:
+            use = replace(use, candidate=Candidate(1, N_PARTS, cell.place, cell.input_product))
+            by_product[node.output[0]] = carried.name
         is_gate = use.role is Role.WEIGHT and not gates.isdisjoint(node.output)
         known = uses.get(carried.name)
         if known is not None:
             is_gate = is_gate and known.is_gate
             use = use if use.role in (Role.VARIANCE, Role.DIVISOR) else known
         uses[carried.name] = replace(use, is_gate=is_gate)
+    for name in by_product.values():  # the state's weight may come before the input's
+        told = uses[name].candidate
+        if told is not None and told.input_weight:
+            other = replace(told, input_weight=by_product.get(told.input_weight, ""))
+            uses[name] = replace(uses[name], candidate=other)
     return {
         name: _told(name, uses.get(name), arrays) for name in (*uses, *(name for name in arrays if name not in uses))
     }
+
+
+def _in_cell(
+    use: TensorRole, node: Any, place: int, carried: _Carried, cells: Mapping[str, SpeltWeight]
+) -> SpeltWeight | None:
+    """What a weight is in a cell that is spelt out; None if it is in none."""
+    is_weight = use.role is Role.WEIGHT and not carried.is_changed and node.op_type == "MatMul" and place == 1
+    fits = len(carried.shape) == 2 and carried.shape[1] % N_PARTS == 0
+    return cells.get(node.output[0]) if is_weight and fits else None
 
 
 def _use(node: Any, place: int, carried: _Carried, arrays: NamedArrays) -> TensorRole:

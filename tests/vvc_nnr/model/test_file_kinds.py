@@ -175,10 +175,55 @@ def test_an_array_of_numpy_is_a_tensor_called_as_its_file(tmp_path: Path) -> Non
         read_arrays(tmp_path / "x.npy")
 
 
-def test_models_of_tensorflow_lite_are_told(tmp_path: Path) -> None:
-    (tmp_path / "x.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(64))
-    with pytest.raises(UnsupportedError, match=r"x\.tflite: is a TensorFlow Lite model, .*tf2onnx"):
-        read_arrays(tmp_path / "x.tflite")
+FOREIGN = {
+    "x.tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TensorFlow Lite model, .*tf2onnx"),
+    "lite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TensorFlow Lite model, .*tf2onnx"),
+    "x.ort": (b"\x1c\0\0\0ORTM" + bytes(64), "a model in ONNX Runtime's own format, .*give the .onnx"),
+    "x.xml": (b'<?xml version="1.0"?>\n<net name="x" version="11">', "an OpenVINO model .*give the ONNX model"),
+    "xml": (b'<?xml version="1.0"?>\n<net name="x" version="11">', "an OpenVINO model .*give the ONNX model"),
+    "saved_model.pb": (b"\x08\x01\x12\x05abcde" + bytes(64), "a model of TensorFlow, .*tf2onnx"),
+    "frozen.pb": (b"\n\x05\n\x01x" + bytes(64), "a model of TensorFlow, .*--graphdef"),
+    "x.mlmodel": (b"\x08\x04\x12\x05abcde" + bytes(64), "a Core ML model, .*give the ONNX model"),
+    "x.pdmodel": (b"\n\x05abc" + bytes(64), "a model of PaddlePaddle, .*paddle2onnx"),
+    "x.pdparams": (b"\x80\x04\x95" + bytes(64), "a model of PaddlePaddle, .*paddle2onnx"),
+    "x.engine": (b"ftrt" + bytes(64), "a TensorRT engine"),
+    "x.param": (b"7767517\n3 3\n", "an ncnn model"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_kinds_that_are_not_read_are_named_with_the_way(tmp_path: Path, name: str) -> None:
+    content, told = FOREIGN[name]
+    (tmp_path / name).write_bytes(content)
+    for read in (read_arrays, read_network_file):
+        with pytest.raises(UnsupportedError, match=rf"{name}: is {told}"):
+            read(tmp_path / name)
+
+
+def test_kinds_that_are_folders_or_lie_beside_others(tmp_path: Path) -> None:
+    (tmp_path / "x.mlpackage").mkdir()
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"\x08\x01")
+    (tmp_path / "x.bin").write_bytes(bytes(range(100)))
+    (tmp_path / "x.xml").write_bytes(b"<net>")
+    named = {"x.mlpackage": "a Core ML model", "saved": "a model of TensorFlow", "x.bin": "an OpenVINO model"}
+    for name, told in named.items():
+        for read in (read_arrays, read_network_file):
+            with pytest.raises(UnsupportedError, match=f"{name}: is {told}"):
+                read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.pb", "x.xml", "x.pdiparams", "x.engine", "x.mlmodel"])
+def test_names_of_other_kinds_are_no_reason_to_refuse_content_that_is_read(tmp_path: Path, name: str) -> None:
+    WRITERS["torch"](tmp_path / name)
+    assert set(read_arrays(tmp_path / name).arrays) == set(STATE)
+
+
+def test_onnx_models_may_be_called_pb(tmp_path: Path) -> None:
+    weight = onnx.numpy_helper.from_array(STATE["conv.weight"], "w")
+    graph = onnx.helper.make_graph([], "g", [], [], [weight])
+    (tmp_path / "x.pb").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    assert list(read_arrays(tmp_path / "x.pb").arrays) == ["w"]
 
 
 def test_checkpoints_in_an_archive_of_several_disks_are_damaged(tmp_path: Path) -> None:

@@ -126,7 +126,9 @@ def test_the_content_decides_which_reader_is_used(tmp_path: Path) -> None:
         assert list(read_arrays(path).arrays) == list(read_network_file(path).tensors) == ["w"]
     (tmp_path / "x.weights").write_bytes(b"hello, world")
     for read in (read_arrays, read_network_file):
-        with pytest.raises(BitstreamError, match=r"x\.weights: no safetensors .* neither its first bytes nor its name"):
+        with pytest.raises(
+            BitstreamError, match=r"x\.weights: no network file that is read: must be \.nnc, .* neither"
+        ):
             read(tmp_path / "x.weights")
     with pytest.raises(InputError, match=r"x\.bin: .*; change the name"):
         write_arrays(tmp_path / "x.bin", NetworkArrays({}, {}, 0))
