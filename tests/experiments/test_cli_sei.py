@@ -491,7 +491,7 @@ def test_what_is_listed(run: Run, folder: Path, tmp_path: Path) -> None:
         ("sei insert a.266 --network inloop-lop --update-of 1 -o no.266", "--update-of 1: the stream has no such"),
         ("sei insert a.266 --network inloop-lop --tag-uri tag:x -o no.266", "--tag-uri: says what is at a --uri"),
         ("sei insert a.266 --network inloop-lop --filter-id 300 -o no.266", "must be 0 to 255 or 512 to 2147483647"),
-        ("sei insert a.266 --network inloop-lop --filter-id 2147483648 -o no.266", "must be 0 to 255 or 512 to 214748"),
+        ("sei insert a.266 --network inloop-lop --filter-id 2147483648 -o no.266", "at most 2147483647"),
         ("sei insert a.266 --network inloop-lop --uri x.nnc -o no.266", "--uri): must be a URI (RFC 3986)"),
         (
             "sei insert a.266 --network inloop-lop --uri https://x.org/y.nnc --tag-uri tag:x.org:y -o no.266",
