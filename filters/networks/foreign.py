@@ -117,7 +117,7 @@ def declared_layout(
             raise InputError(f"{name}: {error}") from error
     raise InputError(
         f"{name}: no layout says how pictures go in ({_what_it_takes(network)}); give one (--layout, such as "
-        f"planes={'|'.join(RUNS)}; of what load_filter returns Runner(loaded.network, layout=loaded.layout)), or the "
+        f"planes={'|'.join(RUNS)}), for what load_filter returns Runner(loaded.network, layout=loaded.layout), or the "
         "module an attribute layout"
     )
 

@@ -332,7 +332,7 @@ def test_a_coded_network_of_ones_own_is_adapted(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--model", "{t}/m.onnx", "--layout", LAYOUT], "put it into the stream (--base stream), or let it be named"),
+        (["--model", "{t}/m.onnx", "--layout", LAYOUT], "put it into the stream (at, --base stream), or let it be"),
         (["--model", "{t}/m.onnx", "--layout", LAYOUT, "--base", "hash"], "name it (--base-output FILE.nnc)"),
         (["--model", "{t}/m.onnx", "--base", "stream"], "no layout says how pictures go in"),
         (["--model", "{t}/m.onnx", "--layout", f"{LAYOUT},output=residual", "--base", "stream"], "output residual is"),

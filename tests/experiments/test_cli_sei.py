@@ -292,7 +292,7 @@ def test_a_precision_that_the_stream_does_not_say(
     run(*made, "--decisions-out", d)
     run("sei", "insert", a, "--network", NETWORK, "--decisions", d, "-o", t)
     said = refused("filter", t, "--precision", "float32", "-o", tmp_path / "no.y4m")
-    assert "t.266: the stream says precision int8 for its filter, --precision float32 was given: omit it" in said
+    assert "t.266: the stream says precision int8 for its filter, float32 (--precision) was given: omit it" in said
     for precision in ((), ("--precision", "int8")):
         assert json.loads(run("filter", t, *precision, *out, "--json"))["precision"] == "int8"
     assert json.loads(run("filter", a, "--model", NETWORK, *out, "--json"))["precision"] == "float32"

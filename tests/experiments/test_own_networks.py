@@ -208,8 +208,12 @@ class Halved(torch.nn.Module):
 
     layout = "planes=rgb"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor([0.5]))
+
     def forward(self, rgb: torch.Tensor) -> torch.Tensor:
-        return 0.5 * rgb
+        return self.factor * rgb
 
 
 @pytest.fixture
@@ -237,17 +241,20 @@ def test_rgb_is_of_the_range_that_the_pictures_state(run: Run, full_range: Path,
 
 def test_rgb_of_tool_by_tool_is_of_the_range_that_the_sequence_states(full_range: Path, tmp_path: Path) -> None:
     from vvc_nnr.experiments.records.provenance import gather_provenance
+    from vvc_nnr.experiments.records.rows import ToolRow
+    from vvc_nnr.experiments.records.tsv import read_rows
     from vvc_nnr.experiments.runs.tool_by_tool import run_tool_by_tool
+    from vvc_nnr.experiments.tables.stored import TOOL_ROWS
     from vvc_nnr.filters.zoo import own_network
     from vvc_nnr.sequences.source import open_source
 
     halved, out = own_network("halved", Halved()), tmp_path / "results"
-    options = ToolOptions(networks=(), qps=(22,), ways=("full",), loop_filters=("all",))
+    options = ToolOptions(networks=(), qps=(22,))
     run_tool_by_tool([open_source(full_range)], out, options, gather_provenance(), modules=[halved])
-    rows = list(csv.DictReader((out / "tool_by_tool.tsv").open(), delimiter="\t"))
+    rows = read_rows(out / TOOL_ROWS, ToolRow).rows
     luma = samples(full_range)[0]
     black_of_full = 10 * np.log10(255**2 / np.mean((luma / 2) ** 2))
-    found = [float(row["psnr_y_db"]) for row in rows if row["network"] == "halved"]
+    found = [row.psnr_y_db for row in rows if row.way == "full"]
     assert found == pytest.approx([black_of_full] * len(found), abs=0.1)
     assert found
 
