@@ -285,6 +285,7 @@ def test_an_onnx_model_is_adapted_and_a_decoder_gives_its_pictures(folder, tmp_p
     words = [*inputs, *outputs, "--layout", LAYOUT, "--base", base, *coded]
     found = adapted(capsys, folder, *words, "--pictures", "100000000", model=str(model))
     assert "float32" in found["inference"]
+    assert found.get("needed_base") == (str(tmp_path / "their.nnc") if base == "hash" else None)
     for qp, stream in zip((27, 37), found["streams"], strict=True):
         assert stream["sent"] == "update"
         assert stream["psnr_db"]["update"][0] > stream["psnr_db"]["base"][0] + 0.01
