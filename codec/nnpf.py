@@ -36,6 +36,9 @@ INTEGER_SAMPLES = 1
 ORDER_LUMA, ORDER_CHROMA, ORDER_ALL, ORDER_PHASES = 0, 1, 2, 3
 """nnpfc_inp_order_idc: luma; chroma; luma, Cb and Cr; four luma planes of half the size, Cb and Cr."""
 
+LEGAL_IDS = (range(256), range(512, 1 << 31))
+"""nnpfc_id and nnpfa_target_id; all other values are reserved, and decoders ignore messages with them."""
+
 PADDING_FIXED = 4
 """nnpfc_padding_type: 0 zeros, 1 replicated, 2 reflected, 3 wrapped, 4 values of the message."""
 
@@ -60,7 +63,7 @@ class NnpfCharacteristics:
 
     Attributes:
         purpose: What it is for: the sum of VISUAL_QUALITY and its like.
-        id: Number by which NNPFA names it.
+        id: Number by which NNPFA names it, of LEGAL_IDS; others are read and written too, as later editions may have.
         base_flag: Whether it is a base filter; else an update of the base of this number.
         mode_idc: Where it is: MODE_NNC or MODE_URI.
         tag_uri: Of MODE_URI: the format of the file.
@@ -255,6 +258,21 @@ class NnpfActivation:
 
 
 NnpfMessage: TypeAlias = NnpfCharacteristics | NnpfActivation
+
+
+def is_reserved_id(filter_id: int) -> bool:
+    """Whether decoders ignore the messages of a filter for its number, which H.274 reserves."""
+    return not any(filter_id in legal for legal in LEGAL_IDS)
+
+
+def check_filter_id(filter_id: int) -> None:
+    """Raises InputError for a number that H.274 reserves."""
+    if is_reserved_id(filter_id):
+        legal = " or ".join(f"{ids[0]} to {ids[-1]}" for ids in LEGAL_IDS)
+        raise InputError(
+            f"number {filter_id} of a filter (filter_id, --filter-id): H.274 reserves it, and decoders ignore such "
+            f"filters; must be {legal}"
+        )
 
 
 def parse_nnpf(message: SeiMessage) -> NnpfMessage | None:

@@ -129,6 +129,13 @@ Preset: TypeAlias = Literal["faster", "fast", "medium", "slow", "slower"]
 
 CODED_BIT_DEPTH = 10
 MIN_CODED_SIDE = 16
+MOST_PADDING = 7
+"""Samples that encoders add to a side beyond the least one, to fill up whole coding units of 8."""
+
+
+def may_be_padding(n_cut: int, coded_side: int) -> bool:
+    """Whether what is cut of a side of decoded pictures may be what an encoder padded it with."""
+    return 0 <= n_cut <= MOST_PADDING or (n_cut >= 0 and coded_side <= MIN_CODED_SIDE)
 
 
 DEFAULT_PRESET: Preset = "faster"

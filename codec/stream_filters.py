@@ -7,6 +7,7 @@ the filtered pictures, and the encoder's decisions. docs/sei.md has the syntax.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
@@ -14,7 +15,14 @@ from uuid import UUID
 
 from vvc_nnr.bitstream.bits import BitReader, BitWriter
 from vvc_nnr.codec.nal import RADL, nal_units
-from vvc_nnr.codec.nnpf import NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, parse_nnpf
+from vvc_nnr.codec.nnpf import (
+    NNPFA,
+    NNPFC,
+    NnpfActivation,
+    NnpfCharacteristics,
+    is_reserved_id,
+    parse_nnpf,
+)
 from vvc_nnr.codec.sei import USER_DATA_UNREGISTERED, UUID_BYTES, PlacedMessage, SeiMessage, sei_messages, user_data
 from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
@@ -212,7 +220,8 @@ class ListedMessage:
     Attributes:
         placed: The message and its place.
         content: What it says, None of messages of other kinds.
-        problem: Why it was not read though it is of a kind that is; empty if it was.
+        problem: Why decoders do nothing with it though it is of a kind that they read: it cannot be read, and then
+            there is no content; or its filter has a number that H.274 reserves. Empty if nothing is wrong.
     """
 
     placed: PlacedMessage
@@ -228,9 +237,12 @@ class ListedMessage:
 def listed_message(placed: PlacedMessage) -> ListedMessage:
     """A message with what it says."""
     try:
-        return ListedMessage(placed, parse_filter_message(placed.message))
+        content = parse_filter_message(placed.message)
     except (BitstreamError, UnsupportedError) as error:
         return ListedMessage(placed, problem=str(error))
+    number = filter_number(placed.message)
+    is_ignored = number is not None and is_reserved_id(number)
+    return ListedMessage(placed, content, f"H.274 reserves the number {number}: decoders ignore it" * is_ignored)
 
 
 def listed_messages(placed: Iterable[PlacedMessage]) -> list[ListedMessage]:
@@ -318,14 +330,14 @@ def _early_activations(messages: Sequence[FilterContent], known: dict[int, Strea
 def _by_picture(stream: VvcStream, filter_id: int | None) -> list[list[FilterContent]]:
     """What the messages of each picture say of the filter, or of all, in decoding order.
 
-    Damaged ones of filters that never run are left out.
+    Damaged ones of filters that never run are left out, and all of filters whose number H.274 reserves, as it asks.
     """
     found: list[list[FilterContent]] = [[] for _ in stream.pictures]
     everything = [placed for placed in sei_messages(stream.data) if placed.picture < len(found)]
     run = {filter_number(placed.message) for placed in everything if placed.message.payload_type == NNPFA}
     for placed in everything:
         number = filter_number(placed.message)
-        if None not in (filter_id, number) and number != filter_id:
+        if number is not None and (filter_id not in (None, number) or is_reserved_id(number)):
             continue
         try:
             content = parse_filter_message(placed.message)
@@ -392,6 +404,6 @@ def _chosen(known: dict[int, StreamFilter], activation: NnpfActivation, index: i
 
 
 def free_filter_id(messages: Iterable[ListedMessage]) -> int:
-    """The lowest number that no filter of a stream has, from 1 on."""
+    """The lowest number that no filter of a stream has, from 1 on, without those that H.274 reserves."""
     used = {message.filter_id for message in messages}
-    return next(number for number in range(1, len(used) + 2) if number not in used)
+    return next(number for number in itertools.count(1) if number not in used and not is_reserved_id(number))

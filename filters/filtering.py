@@ -187,7 +187,7 @@ def filtering_of(
     if decisions is not None and output_bit_depth is not None:
         raise InputError(
             f"carries decisions of filter {first.id}, which are of pictures of the stream's bit depth; omit "
-            "--output-bit-depth"
+            "output_bit_depth (--output-bit-depth)"
         )
     keeps_md5 = qp is None and own_decisions and output_bit_depth in (None, stream.first.format.bit_depth)
     has_own_qps = qp is None and settings.qp is None
@@ -215,7 +215,7 @@ def filtering_of(
 def _precision(stated: Precision | None, given: Precision | None) -> Precision:
     """What networks are computed in: as the stream says, else as the user does."""
     if None not in (stated, given) and stated != given:
-        raise InputError(f"the stream says precision {stated} for its filter, --precision {given} was given: omit it")
+        raise InputError(f"the stream says precision {stated} for its filter, {given} (--precision) was given: omit it")
     return stated or given or "float32"
 
 

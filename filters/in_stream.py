@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -33,8 +34,11 @@ from vvc_nnr.codec.nnpf import (
     VISUAL_QUALITY,
     NnpfActivation,
     NnpfCharacteristics,
+    check_filter_id,
+    is_reserved_id,
 )
 from vvc_nnr.codec.sei import SeiMessage, VideoStandard, sei_messages
+from vvc_nnr.codec.sequence import may_be_padding
 from vvc_nnr.codec.slice_qp import picture_qps
 from vvc_nnr.codec.stream_filters import (
     FilterDecisions,
@@ -44,7 +48,7 @@ from vvc_nnr.codec.stream_filters import (
     listed_messages,
 )
 from vvc_nnr.codec.vvc_stream import VvcStream
-from vvc_nnr.errors import InputError, UnsupportedError
+from vvc_nnr.errors import InputError, UnsupportedError, shown
 from vvc_nnr.files import read_bytes
 from vvc_nnr.filters.bundled import network_by_hash
 from vvc_nnr.filters.complexity import complexity
@@ -57,11 +61,20 @@ from vvc_nnr.filters.zoo import filter_of_nnc, n_parameters
 from vvc_nnr.sequences.frame import ChromaFormat, Frame
 
 NO_BASES: Mapping[str, bytes] = MappingProxyType({})
+_CHARACTER = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
+_BEHIND_PATH = rf"(?:#(?:{_CHARACTER}|[/?])*)?"
+_URI = re.compile(
+    rf"[A-Za-z][A-Za-z0-9+.-]*:(?://(?:{_CHARACTER}*@)?\[[0-9A-Fa-fv:.]+\](?::[0-9]*)?(?=[/?#]|$))?"
+    rf"(?:{_CHARACTER}|/)*(?:\?(?:{_CHARACTER}|[/?])*)?{_BEHIND_PATH}"
+)
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_TAG_URI = re.compile(
+    rf"tag:(?:[A-Za-z0-9._-]+@)?{_LABEL}(?:\.{_LABEL})*,[0-9]{{4}}(?:-[0-9]{{2}}){{0,2}}:"
+    rf"(?:{_CHARACTER}|[/?])*{_BEHIND_PATH}"
+)
 _PATCH_DIVISOR = 64
 _FLOAT_PARAMETERS, _LOG2_32_BITS_MINUS3 = 1, 2
 _PARAMETERS_OF_IDC_0 = 2048
-_MOST_PADDING = 7
-"""Encoders fill up sides to whole coding units of 8 samples."""
 _ORDERS: dict[ChromaFormat, int] = {"420": ORDER_PHASES, "400": ORDER_LUMA}
 """Orders of packed planes by chroma format. Luma alone is what H.274 allows where there is no chroma: the network then
 gets four phases of it and flat chroma."""
@@ -177,8 +190,9 @@ def filter_messages(
         update: A coded update of the filter, which then runs with it; None: none.
 
     Raises:
-        InputError: If a value does not fit its field.
+        InputError: If a value does not fit its field, or H.274 reserves the filter's number.
     """
+    check_filter_id(characteristics.id)
     running = NnpfActivation(
         target_id=characteristics.id,
         persistence_flag=True,
@@ -201,7 +215,18 @@ def with_bitstream(characteristics: NnpfCharacteristics, data: bytes) -> NnpfCha
 
 
 def at_uri(characteristics: NnpfCharacteristics, uri: str, tag_uri: str = NNC_TAG_URI) -> NnpfCharacteristics:
-    """The filter with the place where its bitstream is."""
+    """The filter with the place where its bitstream is.
+
+    Raises:
+        InputError: If `uri` is no URI (RFC 3986), or `tag_uri` no tag URI (RFC 4151).
+    """
+    if not _URI.fullmatch(uri):
+        raise InputError(
+            f"uri {shown(uri)} (--uri): must be a URI (RFC 3986): a scheme, then ASCII without spaces, all else as %XX "
+            "of its UTF-8"
+        )
+    if not _TAG_URI.fullmatch(tag_uri):
+        raise InputError(f"tag_uri {shown(tag_uri)} (--tag-uri): must be a tag URI (RFC 4151), such as {NNC_TAG_URI}")
     return replace(characteristics, mode_idc=MODE_URI, tag_uri=tag_uri, uri=uri)
 
 
@@ -286,7 +311,7 @@ def planned_pictures(
     chosen = [_chosen(running[index], filter_id, n) for n, index in enumerate(stream.output_order)]
     if not any(chosen):
         what = "no filter" if filter_id is None else f"no filter {filter_id}"
-        raise InputError(f"the stream carries {what} that runs: name a network (--model)")
+        raise InputError(f"the stream carries {what} that runs{_ignored_words(stream)}: name a network (--model)")
     needs_slices = qp is None and any(each is not None and _stated_qp(each) is None for each in chosen)
     known = qps_of_pictures(stream) if needs_slices else [same_qps(qp or 0)] * len(chosen)
 
@@ -324,8 +349,8 @@ def check_decisions(
     n_pictures, format = len(stream.output_order), stream.first.format
     if sequence.n_pictures != n_pictures:
         raise InputError(f"decisions for {sequence.n_pictures} pictures, and the stream has {n_pictures}")
-    padding = format.width - sequence.width, format.height - sequence.height
-    if sequence.chroma_format != format.chroma_format or not all(0 <= side <= _MOST_PADDING for side in padding):
+    sides = (format.width - sequence.width, format.width), (format.height - sequence.height, format.height)
+    if sequence.chroma_format != format.chroma_format or not all(may_be_padding(*side) for side in sides):
         raise InputError(
             f"decisions for pictures of {sequence.width}x{sequence.height}, {':'.join(sequence.chroma_format)}; "
             f"the stream's are {format.width}x{format.height}, {':'.join(format.chroma_format)}"
@@ -461,6 +486,7 @@ def carried_filters(stream: bytes, standard: VideoStandard = "vvc") -> list[str]
         content = listed.content
         if isinstance(content, NnpfCharacteristics):
             lines.setdefault(content.id, []).append(described(content))
+            lines[content.id] += [listed.problem] * bool(listed.problem)
         elif isinstance(content, FilterDecisions):
             lines.setdefault(content.filter_id, []).append(f"decisions of {len(content.data)} bytes")
         elif isinstance(content, FilterSettings) and content.output_md5 is not None:
@@ -501,6 +527,15 @@ def purpose_words(purpose: int) -> str:
 def sha256_of(data: bytes) -> bytes:
     """What tells a network's file from others."""
     return hashlib.sha256(data).digest()
+
+
+def _ignored_words(stream: VvcStream) -> str:
+    """The filters that a stream carries and that do not run for their numbers."""
+    carried = {listed.filter_id for listed in listed_messages(sei_messages(stream.data))} - {None}
+    ignored = sorted(number for number in carried if number is not None and is_reserved_id(number))
+    if not ignored:
+        return ""
+    return f" ({', '.join(map(str, ignored))}: a number that H.274 reserves, with which filters are ignored)"
 
 
 def _stated_qp(found: StreamFilter | None) -> int | None:

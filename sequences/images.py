@@ -38,7 +38,7 @@ from PIL import (
 
 from vvc_nnr.errors import BitstreamError, InputError, ShapeError, UnsupportedError
 from vvc_nnr.files import open_input
-from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, Frame, Plane
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ChromaFormat, ColourRange, Frame, Plane
 from vvc_nnr.sequences.image_checks import (
     SUFFIXES_OF,
     check_content,
@@ -288,16 +288,34 @@ def rgb_planes_to_frame(red: Plane, green: Plane, blue: Plane, bit_depth: int) -
     return Frame(tuple(planes), bit_depth, "444")
 
 
-def frame_to_rgb(frame: Frame) -> NDArray[np.uint8]:
-    """The picture as RGB, uint8 (H, W, 3); grey for 4:0:0."""
-    step = np.float32(1 << (frame.bit_depth - 8))
-    luma = (frame.planes[0].astype(np.float32) - 16 * step) / (219 * step)
+def nominal_steps(bit_depth: int, colour_range: ColourRange | None) -> tuple[np.float32, np.float32, np.float32]:
+    """Code values of black, from black to white, and of chroma from -0.5 to 0.5 (ITU-T H.273, clause 8.3).
+
+    Args:
+        bit_depth: 8 to 16.
+        colour_range: Of the samples; None: limited.
+    """
+    if colour_range == "full":
+        return np.float32(0), np.float32((1 << bit_depth) - 1), np.float32((1 << bit_depth) - 1)
+    step = 1 << (bit_depth - 8)
+    return np.float32(16 * step), np.float32(219 * step), np.float32(224 * step)
+
+
+def frame_to_rgb(frame: Frame, colour_range: ColourRange | None = None) -> NDArray[np.uint8]:
+    """The picture as RGB, uint8 (H, W, 3); grey for 4:0:0.
+
+    Args:
+        frame: The picture.
+        colour_range: Of its samples; None: limited.
+    """
+    black, luma_steps, chroma_steps = nominal_steps(frame.bit_depth, colour_range)
+    luma = (frame.planes[0].astype(np.float32) - black) / luma_steps
     yuv = np.zeros((3, *luma.shape), np.float32)
     yuv[0] = luma
     if frame.chroma_format != "400":
         across, down = CHROMA_SHIFTS[frame.chroma_format]
         for target, plane in zip(yuv[1:], frame.planes[1:], strict=True):
-            chroma = (plane.astype(np.float32) - 128 * step) / (224 * step)
+            chroma = (plane.astype(np.float32) - np.float32(1 << (frame.bit_depth - 1))) / chroma_steps
             target[:] = grown(chroma, across, down)[: frame.height, : frame.width]
     matrix = (np.linalg.inv(RGB_TO_YUV) * 255).astype(np.float32)
     rgb: _Floats = np.einsum("cp,phw->hwc", matrix, yuv)

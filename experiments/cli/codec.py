@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,14 @@ from tyro.conf import Positional, arg
 from vvc_nnr.codec.configuration import CONFIGURATIONS, ConfigName
 from vvc_nnr.codec.decoder import DecoderTool, ExternalDecoder, decode_vvc
 from vvc_nnr.codec.encoders import VvcEncoder
-from vvc_nnr.codec.sequence import MIN_CODED_SIDE, EncodedSequence, LoopFilters, Preset, VvcOptions
+from vvc_nnr.codec.sequence import (
+    MOST_PADDING,
+    EncodedSequence,
+    LoopFilters,
+    Preset,
+    VvcOptions,
+    may_be_padding,
+)
 from vvc_nnr.codec.vvc_stream import VvcStream, changed_statements, check_one_format, read_vvc_stream
 from vvc_nnr.errors import InputError, shown
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
@@ -39,6 +47,7 @@ from vvc_nnr.sequences.source import open_writer
 
 FormatOf: TypeAlias = Callable[[Frame], VideoFormat]
 """What a file states of a picture."""
+_NUMBER = re.compile("[0-9]{4,}", re.ASCII)
 _log = logging.getLogger(__name__)
 
 
@@ -101,7 +110,7 @@ class Decode(Command):
     Attributes:
         input: A VVC byte stream.
         output: .y4m or .yuv to write.
-        size: Crop to the size before padding.
+        size: Crop to the size before padding; a warning says so where it cuts more than encoders pad.
         fps: Rate for the .y4m; default: the stream's, or 30.
         decoder: FFmpeg's, or a program on the PATH.
     """
@@ -130,7 +139,8 @@ class Decode(Command):
         with naming(self.input):
             carried = carried_filters(stream.data)
         texts = [written.text, text, *(f"carries {each}" for each in carried)]
-        return Outcome("; ".join(texts), written.data | data | {"filters": carried})
+        found = Outcome("; ".join(texts), written.data | data | {"filters": carried})
+        return with_warnings(found, self.input, [size_misfit(stream.first.format, self.size)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +189,7 @@ class ImageDecode(Command):
     Attributes:
         input: The file.
         output: The .png to write, of a file of one image.
-        out_dir: Folder for 0001.png, 0002.png ...
+        out_dir: Folder for 0001.png, 0002.png ...; one with further numbers in it is refused.
         network: The autoencoder that coded it; default: the one of the zoo that the file names.
     """
 
@@ -204,6 +214,8 @@ class ImageDecode(Command):
             file = PictureFile.from_bytes(data)
             if self.output is not None and file.n_pictures != 1:
                 raise InputError(f"holds {_counted(file.n_pictures)}: give --out-dir in the place of -o")
+            if self.out_dir is not None:
+                _check_no_more_numbers(self.out_dir, file.n_pictures)
             if self.network is None and zoo_path(file.network_name) is None:
                 raise InputError(f"coded by the network {shown(file.network_name)}: give its file by --network")
         network = load_network(self.network or file.network_name)
@@ -219,6 +231,18 @@ class ImageDecode(Command):
     def _numbered(self, n_pictures: int) -> list[Path]:
         assert self.out_dir is not None
         return [make_folder(self.out_dir) / f"{number:04}.png" for number in range(1, n_pictures + 1)]
+
+
+def _check_no_more_numbers(folder: Path, n_pictures: int) -> None:
+    """Raises InputError if a folder holds numbered pictures behind those that are to be written, of another file."""
+    numbers = (int(path.stem) for path in folder.glob("[0-9]*.png") if _NUMBER.fullmatch(path.stem))
+    more = sorted(number for number in numbers if number > n_pictures)
+    if more:
+        others = f" and {len(more) - 1} more" if len(more) > 1 else ""
+        raise InputError(
+            f"{folder}: holds {more[0]:04}.png{others} of another file, which would seem to follow the "
+            f"{_counted(n_pictures)} of this one: name another folder, or take them away"
+        )
 
 
 def _counted(n_pictures: int) -> str:
@@ -331,19 +355,30 @@ def _encoded(command: Encode, coded: EncodedSequence) -> Outcome:
     width, height, fps = coded.format.width, coded.format.height, coded.format.fps
     n_pictures = len(coded.pictures)
     kbps = coded.n_bits / n_pictures * float(fps) / 1000
-    is_padded = width % 2 or height % 2 or min(width, height) < MIN_CODED_SIDE
+    stream_format = read_vvc_stream(coded.stream).first.format
+    coded_size = (stream_format.width, stream_format.height)
+    padding = [side - shown_side for side, shown_side in zip(coded_size, (width, height), strict=True)]
+    formats = {"chroma_format": coded.format.chroma_format, "coded_chroma_format": stream_format.chroma_format}
+    shown_formats = [f"4:{each[1]}:{each[2]}" for each in formats.values()]
     of_asked = f" (it has no more; {command.pictures} asked for)" if n_pictures < (command.pictures or 0) else ""
     text = (
         f"{command.output}: {n_pictures} pictures{of_asked}{_kinds(command.config, coded)}, "
         f"{coded.n_bits} bits ({kbps:.1f} kbps at {fps} fps), "
         f"{len(coded.stream)} bytes, {coded.encode_s:.2f} s"
-        + (f"; decode with --size {width}x{height}, since it was padded" if is_padded else "")
+        + (f"; decode with --size {width}x{height}, since it was padded" if any(padding) else "")
+        + (f"; {shown_formats[0]} was coded as {shown_formats[1]} with flat chroma" * (len(set(shown_formats)) > 1))
     )
     data = {
         "output": str(command.output),
         "n_pictures": n_pictures,
         "width": width,
         "height": height,
+        "coded_width": coded_size[0],
+        "coded_height": coded_size[1],
+        "padding_right": padding[0],
+        "padding_bottom": padding[1],
+        **formats,
+        "n_pictures_asked_for": command.pictures,
         "n_bits": coded.n_bits,
         "rate_kbps": kbps,
         "stream_bytes": len(coded.stream),
@@ -360,6 +395,25 @@ def _encoded(command: Encode, coded: EncodedSequence) -> Outcome:
         "temporal_layers": [picture.temporal_layer for picture in coded.pictures],
     }
     return Outcome(text, data)
+
+
+def size_misfit(coded: VideoFormat, size: tuple[int, int] | None) -> str:
+    """What a size cuts of a stream's pictures beyond what encoders pad; empty if nothing is."""
+    width, height = size or (coded.width, coded.height)
+    columns, rows = coded.width - width, coded.height - height
+    if may_be_padding(columns, coded.width) and may_be_padding(rows, coded.height):
+        return ""
+    return (
+        f"--size {width}x{height} cuts {columns} columns and {rows} rows of its pictures of "
+        f"{coded.width}x{coded.height}, more than encoders pad (at most {MOST_PADDING})"
+    )
+
+
+def with_warnings(outcome: Outcome, path: Path, warnings: Sequence[str]) -> Outcome:
+    """The outcome with warnings of a file, those that are not empty."""
+    said = [each for each in warnings if each]
+    text = "".join(f"\n{path}: warning: {each}" for each in said)
+    return Outcome(outcome.text + text, outcome.data | ({"warnings": said} if said else {}))
 
 
 def verified(stream: VvcStream) -> tuple[str, dict[str, object]]:

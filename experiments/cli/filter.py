@@ -19,12 +19,14 @@ from vvc_nnr.codec.vvc_stream import VvcStream
 from vvc_nnr.errors import BitstreamError, InputError, UnsupportedError
 from vvc_nnr.experiments.cli.codec import (
     FormatOf,
+    size_misfit,
     stated,
     verified,
     vvc_stream,
     with_bar,
     with_damage,
     with_outside,
+    with_warnings,
     write_pictures,
 )
 from vvc_nnr.experiments.cli.common import Command, Outcome, check_outputs
@@ -218,7 +220,8 @@ class Filter(Command):
             decoded = self._decoded(job)
             with naming(job.input):
                 self._check_depth(decoded.format.bit_depth)
-                found.append((job, decoded, self._filtering(job, decoded.stream, loaded, runner)))
+                of_range = None if runner is None else runner.in_range(decoded.format.colour_range)
+                found.append((job, decoded, self._filtering(job, decoded.stream, loaded, of_range)))
         if self.out_dir is not None:
             make_folder(self.out_dir)
         outcomes = [self._filtered(job, decoded, filtering) for job, decoded, filtering in found]
@@ -263,6 +266,11 @@ class Filter(Command):
         outputs = self.output or tuple(self._in_folder(path) for path in self.input)
         jobs = [_Job(path, out) for path, out in zip(self.input, outputs, strict=True)]
         if files := [job.input for job in jobs if not job.is_stream]:
+            if self.model is None and SUFFIXES.get(files[0].suffix.lower()) is not None:
+                raise InputError(
+                    f"{files[0]}: filters that AVC and HEVC streams carry are listed and taken out (vvc-nnr sei list, "
+                    "extract), not run: give --model, the one that you take out or another"
+                )
             if self.model is None:
                 is_video = files[0].suffix.lower() in VIDEO_SUFFIXES
                 command = taking_out("vvc", container_name_of(files[0]))
@@ -359,16 +367,16 @@ class Filter(Command):
         if filtering.plan is not None:
             own = f"{filtering.n_filtered} of {len(filtering.plan)} pictures by the stream's own filter"
             data["n_pictures_filtered"] = filtering.n_filtered
-        misfits = (_filter_misfit(filtering.loaded, decoded), _qp_misfit(self.qp, decoded))
-        warnings = [each for each in misfits if each]
+        warnings = [_filter_misfit(filtering.loaded, decoded), _qp_misfit(self.qp, decoded)]
+        if decoded.stream is not None:
+            warnings.append(size_misfit(decoded.stream.first.format, decoded.size))
         text = "; ".join(filter(None, (written.text, decoded.verified, own, runner.description, runner.remark)))
         if filtering.ignored:
             text += f"\n{job.input}: carries what is not used with these options: {'; '.join(filtering.ignored)}"
             data["ignored"] = list(filtering.ignored)
-        text += "".join(f"\n{job.input}: warning: {each}" for each in warnings)
         data = {**written.data, "qp": filtering.made_qp, **decoded.verified_data, **data}
-        data |= {"warnings": warnings} if warnings else {}
-        outcome = with_damage(with_outside(Outcome(text, data), decoded.n_outside_edit_list), decoded.damage)
+        outcome = with_warnings(Outcome(text, data), job.input, warnings)
+        outcome = with_damage(with_outside(outcome, decoded.n_outside_edit_list), decoded.damage)
         return _with_scores(outcome, scores, decoded.format.bit_depth, self.output_bit_depth) if scores else outcome
 
     def _scores(self, job: _Job, decoded: _Decoded) -> BeforeAndAfter | None:

@@ -12,7 +12,16 @@ from torch import nn
 from tyro.conf import Positional, arg
 
 from vvc_nnr.bitstream.stream import read_stream
-from vvc_nnr.codec.nnpf import MODE_NNC, NNC_TAG_URI, NNPFA, NNPFC, NnpfActivation, NnpfCharacteristics, present_fields
+from vvc_nnr.codec.nnpf import (
+    MODE_NNC,
+    NNC_TAG_URI,
+    NNPFA,
+    NNPFC,
+    NnpfActivation,
+    NnpfCharacteristics,
+    check_filter_id,
+    present_fields,
+)
 from vvc_nnr.codec.sei import (
     Placement,
     SeiMessage,
@@ -142,7 +151,7 @@ class SeiInsert(Command):
             whose layout is in its metadata.
         uri: Where a decoder finds the network's file; then the stream does not hold it.
         tag_uri: What kind of file that is.
-        filter_id: Number of the filter; default: the lowest that is free.
+        filter_id: Number of the filter, 0 to 255 or 512 to 2147483647; default: the lowest from 1 on that is free.
         update_of: Number of a filter in the stream that the network file is an update of.
         at: Before the first picture; each that begins a sequence; each random access point; each picture.
         suffix: Behind the slices of the picture.
@@ -236,7 +245,10 @@ class SeiInsert(Command):
                 raise InputError("--filter-id and --update-of: an update has the number of its base; give one of them")
             if self.update_of not in used:
                 raise InputError(f"--update-of {self.update_of}: the stream has no such filter")
+            check_filter_id(self.update_of)
             return self.update_of
+        if self.filter_id is not None:
+            check_filter_id(self.filter_id)
         if self.filter_id in used:
             raise InputError(f"--filter-id {self.filter_id}: the stream has such a filter; take another, or none")
         return free_filter_id(known) if self.filter_id is None else self.filter_id
@@ -449,8 +461,12 @@ def _name(listed: ListedMessage) -> str:
 
 
 def _said(listed: ListedMessage) -> str:
-    if listed.problem:
-        return f"not read: {listed.problem}"
+    if listed.content is None:
+        return f"not read: {listed.problem}" if listed.problem else ""
+    return "; ".join(filter(None, (_content_said(listed), listed.problem)))
+
+
+def _content_said(listed: ListedMessage) -> str:
     match listed.content:
         case NnpfCharacteristics():
             return f"filter {listed.filter_id}: {described(listed.content)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -291,7 +291,8 @@ class Adapt(Command):
         outcome = _adapted(found, streams, updates, self.base_output)
         if not base.is_known_to_decoders and any(each.sent != "nothing" for each in found.streams):
             needed = f"A decoder needs the network that the streams name: filter --base {self.base_output or model}"
-            outcome = replace(outcome, text=f"{outcome.text}\n{needed}")
+            found_and_needed = outcome.data | {"needed_base": str(self.base_output or model)}
+            outcome = Outcome(f"{outcome.text}\n{needed}", found_and_needed)
         return outcome
 
     def _check_base_output(self, model: Path, base: AdaptedBase) -> None:

@@ -40,7 +40,7 @@ from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow, Way
 from vvc_nnr.experiments.records.weights import is_adapted
 from vvc_nnr.files import read_bytes, write_file
 from vvc_nnr.json_text import parse_json
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import ColourRange, Frame
 from vvc_nnr.sequences.images import frame_to_rgb
 
 _log = logging.getLogger(__name__)
@@ -75,16 +75,21 @@ def _config_part(config: ConfigName) -> str:
     return f"_{config}" if CONFIGURATIONS[config].is_inter else ""
 
 
-def store_picture(path: Path, frame: Frame) -> None:
+def store_picture(path: Path, frame: Frame, colour_range: ColourRange | None = None) -> None:
     """Writes a picture as lossless WebP, 8-bit RGB, by the quickest method.
 
     One that is there already may be of another coding, of a shard with other settings: it is written anew.
+
+    Args:
+        path: The file.
+        frame: The picture.
+        colour_range: Of its samples, as its sequence states it; None: limited.
 
     Raises:
         InputError: If the file cannot be written.
     """
     data = io.BytesIO()
-    Image.fromarray(frame_to_rgb(frame)).save(data, format="WEBP", lossless=True, method=0, quality=0)
+    Image.fromarray(frame_to_rgb(frame, colour_range)).save(data, format="WEBP", lossless=True, method=0, quality=0)
     write_file(path, data.getvalue())
 
 

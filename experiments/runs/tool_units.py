@@ -386,7 +386,7 @@ class ToolExperiment:
         outputs = self._filtered(picture, name) if name else [_Output("codec", picture.decoded)]
         shown = [outputs[-1].frame] if name else [picture.reference, picture.decoded]
         for path, frame in zip(self._viewer_files(picture.place, name), shown, strict=False):
-            store_picture(path, frame)
+            store_picture(path, frame, picture.place.source.format.colour_range)
         return [self._row(picture, name, output) for output in outputs]
 
     def _filtered(self, picture: MadePicture, name: StateName) -> list[_Output]:
@@ -415,7 +415,7 @@ class ToolExperiment:
         self, picture: MadePicture, name: StateName, correction: Correction, network_s: float
     ) -> Iterator[_Output]:
         """The network in each decided way, its decisions coded together with those of the pictures before."""
-        runner, decoded = self._runner(name), picture.decoded
+        runner, decoded = self._runner_for(picture, name), picture.decoded
         own = self._told_qp(picture, name)
         told = [own, *(rule.qp(picture.qps, own) for rule in self.options.candidates)]
         if picture.place.index == 0:
@@ -435,6 +435,10 @@ class ToolExperiment:
         layout = self._states[name].layout
         return (DEFAULT_RULE if layout is None else layout.qp_rule).qp(picture.qps)
 
+    def _runner_for(self, picture: MadePicture, name: StateName) -> Runner:
+        """A network for pictures of the colour range that a sequence states."""
+        return self._runner(name).in_range(picture.place.source.format.colour_range)
+
     def _runner(self, name: StateName) -> Runner:
         if name not in self._runners:
             state = self._states[name]
@@ -453,7 +457,7 @@ class ToolExperiment:
 
         It has run on a picture of this size by then: some backends compile for each size, which is loading.
         """
-        runner, qp, size = self._runner(name), self._told_qp(picture, name), (frame.width, frame.height)
+        runner, qp, size = self._runner_for(picture, name), self._told_qp(picture, name), (frame.width, frame.height)
         if self._ready_for.get(name) != size:
             correction_by(runner, frame, qp)
             self._ready_for[name] = size

@@ -16,6 +16,7 @@ from vvc_nnr.coding.update import apply_update
 from vvc_nnr.compress import compress
 from vvc_nnr.errors import InputError
 from vvc_nnr.files import naming, read_bytes
+from vvc_nnr.filters.adaptation.tuned_filter import TunedFilter
 from vvc_nnr.filters.bundled import name_by_hash, network_by_hash
 from vvc_nnr.filters.in_stream import (
     at_uri,
@@ -67,8 +68,8 @@ class AdaptedBase:
 
         Raises:
             InputError: If no network can be made of it, no one says its layout, or a decoder would not have it.
-            BitstreamError, UnsupportedError: If it is damaged, or holds what this package does not read or a message
-                does not say.
+            BitstreamError, UnsupportedError: If it is damaged, or holds what this package does not read, a message
+                does not say or no gradients go through.
         """
         is_bundled = is_nnc(path) and network_by_hash(name_by_hash(read_bytes(path))) is not None
         if layout is not None and is_bundled:
@@ -83,6 +84,8 @@ class AdaptedBase:
         found = cls(data, at or "hash")
         with naming(path):
             check_said_by_messages(found.layout)  # what is no filter is not told to go into the stream
+            if not found.is_bundled_shape:
+                TunedFilter.of(found.network(), found.layout)  # no picture is decoded for what cannot be tuned
         return found
 
     @property

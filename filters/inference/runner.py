@@ -5,6 +5,7 @@ The backend that computes it is, of those that may, the fastest one whose sample
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +45,7 @@ from vvc_nnr.filters.networks.planes import (
     network_input,
     read_extended,
 )
-from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.frame import ColourRange, Frame
 from vvc_nnr.sequences.images import rgb_to_frame
 
 
@@ -206,12 +207,14 @@ class Runner:
         output_bit_depth: Bits per sample of the filtered pictures, 8 to 16, at least those of each picture, whose
             samples are shifted left by the difference: the network's real numbers are rounded to these. None: those of
             the picture.
+        colour_range: Of the pictures' samples, by which a network of R, G and B (BT.709) gets them; None: limited.
 
     Attributes:
         layout: The layout.
         backend: What computes.
         precision: What it computes in.
         output_bit_depth: Bits per sample of filtered pictures; None: those of the picture.
+        colour_range: Of the pictures' samples.
         remark: Why no faster backend computes, in one line; empty if this is the fastest.
 
     Raises:
@@ -230,14 +233,21 @@ class Runner:
         tile: int | None = DEFAULT_TILE,
         device: str = "cpu",
         output_bit_depth: int | None = None,
+        colour_range: ColourRange | None = None,
     ) -> None:
         check_tile(tile)
         if output_bit_depth is not None and not 8 <= output_bit_depth <= 16:
             raise InputError(f"output_bit_depth: {output_bit_depth}; must be 8 to 16")
+        if not isinstance(network, nn.Module):
+            raise InputError(
+                f"network: is a {type(network).__name__}, must be a torch module; of what load_filter returns: "
+                "Runner(loaded.network, layout=loaded.layout)"
+            )
         check_finite(network, class_name(network))
         self.layout = declared_layout(network, layout)
         self.precision = precision
         self.output_bit_depth = output_bit_depth
+        self.colour_range = colour_range
         self._tile = tile
         self._network = network
         self._reach = self.layout.reach
@@ -252,6 +262,14 @@ class Runner:
     def description(self) -> str:
         """What computes and in which precision, for the record of a run."""
         return f"{self._compute.description}, {self.precision}"
+
+    def in_range(self, colour_range: ColourRange | None) -> Runner:
+        """The same for pictures of another colour range; both share the backend and its threads."""
+        if colour_range == self.colour_range:
+            return self
+        found = copy.copy(self)
+        found.colour_range = colour_range
+        return found
 
     def filter_frame(self, frame: Frame, qp: int | None = None) -> Frame:
         """The filtered picture, in the size and chroma format of the input, and its depth but for `output_bit_depth`.
@@ -326,9 +344,9 @@ class Runner:
     def _corrections(self, frame: Frame, qp: int, run_all: _RunAll) -> tuple[Values, ...]:
         check_qp(qp)
         self._check_unchanged()
-        grids = grids_of(frame, self.layout)
+        grids = grids_of(frame, self.layout, self.colour_range)
         outputs = [self._output(frame, grid, qp, run_all) for grid in grids]
-        found = corrections(frame, self.layout, grids, outputs)
+        found = corrections(frame, self.layout, grids, outputs, self.colour_range)
         if not all(np.isfinite(values).all() for values in found):
             raise VvcNnrError(NOT_FINITE)
         return found

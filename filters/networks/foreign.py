@@ -16,7 +16,7 @@ from torch import nn
 from vvc_nnr.errors import InputError, shown, shown_names
 from vvc_nnr.filters.networks.factory import class_name
 from vvc_nnr.filters.networks.layout import LAYOUT_KEY, RUNS, Layout, parse_layout
-from vvc_nnr.filters.networks.onnx_network import OnnxNetwork
+from vvc_nnr.filters.networks.onnx_network import FLOAT32, OnnxNetwork
 
 _Array: TypeAlias = np.ndarray[Any, Any]
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -118,7 +118,8 @@ def declared_layout(
             raise InputError(f"{name}: {error}") from error
     raise InputError(
         f"{name}: no layout says how pictures go in ({_what_it_takes(network)}); give one (--layout, such as "
-        f"planes={'|'.join(RUNS)}), or the module an attribute layout"
+        f"planes={'|'.join(RUNS)}), for what load_filter returns Runner(loaded.network, layout=loaded.layout), or the "
+        "module an attribute layout"
     )
 
 
@@ -159,6 +160,8 @@ def misfit(network: nn.Module, layout: Layout, sides: tuple[int, int], said: str
     second = " and a number (1,)" if layout.qp == "scalar" else ""
     given = f"(1, {layout.n_inputs}, {sides[0]}, {sides[1]}){second}"
     name = class_name(network)
+    if other := _other_number_format(network):
+        return InputError(f"{name}: {other}, and must take float32: let it do so (float()); given float32: {said}")
     if (needed := _required_inputs(network)) and len(needed) > 1 + (layout.qp == "scalar"):
         said = (
             f"its forward needs {', '.join(needed)}; a layout gives one tensor of planes, and the QP with qp=scalar: "
@@ -182,6 +185,15 @@ def check_output(network: nn.Module, layout: Layout, sides: tuple[int, int], sha
         must = " or ".join(dict.fromkeys(str((1, *each)) for each in (inner, (n_planes, height, width))))
         kept = " (planes that stay, by keep, too: return what went in)" if layout.keep else ""
         raise misfit(network, layout, sides, f"it returned {(1, *shape)}, must be {must}{kept}")
+
+
+def _other_number_format(network: nn.Module) -> str:
+    """The number format that a network takes, as it seems, if that is none that it is given; else empty."""
+    if isinstance(network, OnnxNetwork):
+        others = [each for each in network.graph_inputs if each.number_format != FLOAT32]
+        return f"its graph takes {others[0].number_format} (its input {shown(others[0].name)})" if others else ""
+    formats = [values.dtype for values in network.parameters() if values.dtype in (torch.float16, torch.bfloat16)]
+    return f"takes {str(formats[0]).removeprefix('torch.')}, as its weights are" if formats else ""
 
 
 def _required_inputs(network: nn.Module) -> list[str]:

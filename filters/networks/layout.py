@@ -21,10 +21,10 @@ from vvc_nnr.filters.networks.told_qp import DEFAULT_RULE, QpRule, parse_rule
 
 PlaneKind: TypeAlias = Literal["y", "each", "yuv444", "yuv420-packed", "rgb"]
 """Luma alone; Y, Cb and Cr one after the other, each as a picture of one plane; Y, Cb and Cr of luma's size; the four
-phases of luma, Cb and Cr, all of half size; R, G and B of luma's size (BT.709, limited range)."""
+phases of luma, Cb and Cr, all of half size; R, G and B of luma's size (BT.709, of the pictures' range)."""
 SampleRange: TypeAlias = Literal["unit", "unit10", "signed", "code", "code8"]
 """0..1 of 2^depth - 1; 0..1 of 1023 * 2^(depth - 10), the same light at every depth; -1..1; code values of the picture;
-code values of 8 bit, 0..255."""
+code / 2^(depth - 8), 0..255 and at more than 8 bit up to 255 + 1 - 2^(8 - depth)."""
 QpInput: TypeAlias = Literal["none", "plane", "scalar"]
 OutputKind: TypeAlias = Literal["picture", "residual", "noise"]
 """The filtered planes; what is to be added to those that went in; what is to be taken from them."""

@@ -26,14 +26,23 @@ _NORMS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization", "
 _Values = TypeVar("_Values", np.ndarray[Any, Any], Tensor)
 _PLANES, _QP = "planes", "qp"
 _N_AXES = 4
+FLOAT32 = "float"
+"""A number format of ONNX, as ONNX Runtime calls it; others are float16, double, int64 ..."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """An input of a graph: each axis has its length, or a name or None where any goes; without axes it is not known."""
+    """An input of a graph.
+
+    Attributes:
+        name: Its name.
+        shape: Each axis has its length, or a name or None where any goes; without axes it is not known.
+        number_format: Such as FLOAT32.
+    """
 
     name: str
     shape: tuple[int | str | None, ...]
+    number_format: str = FLOAT32
 
 
 class OnnxNetwork(nn.Module):
@@ -143,7 +152,10 @@ def onnx_runtime(model: bytes) -> Any:
 
 def graph_inputs(runtime: Any) -> tuple[GraphInput, ...]:
     """What a graph takes, as ONNX Runtime says it."""
-    return tuple(GraphInput(each.name, tuple(each.shape)) for each in runtime.get_inputs())
+    return tuple(
+        GraphInput(each.name, tuple(each.shape), each.type.removeprefix("tensor(").removesuffix(")"))
+        for each in runtime.get_inputs()
+    )
 
 
 def planes_place(inputs: Sequence[GraphInput], n_planes: int) -> int:

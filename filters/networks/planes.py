@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from vvc_nnr.errors import UnsupportedError
 from vvc_nnr.filters import _kernels
 from vvc_nnr.filters.networks.layout import Layout
-from vvc_nnr.sequences.frame import CHROMA_SHIFTS, Frame, Plane
-from vvc_nnr.sequences.images import RGB_TO_YUV, grown, shrunk
+from vvc_nnr.sequences.frame import CHROMA_SHIFTS, ColourRange, Frame, Plane
+from vvc_nnr.sequences.images import RGB_TO_YUV, grown, nominal_steps, shrunk
 
 N_PLANES = 6
 N_LUMA_PLANES = 4
@@ -78,7 +78,6 @@ Rectangle: TypeAlias = tuple[int, int, int, int]
 """Top, left, height and width, in samples of the planes; may lie beyond the picture."""
 Values: TypeAlias = NDArray[np.float32]
 COMPONENTS = ("y", "cb", "cr")
-_LUMA_STEPS, _CHROMA_STEPS = 219, 224
 
 
 class Grid(Protocol):
@@ -161,8 +160,13 @@ def check_format(frame: Frame, layout: Layout) -> None:
         raise UnsupportedError(f"the filters take 4:2:0 and 4:0:0, got {shown}")
 
 
-def grids_of(frame: Frame, layout: Layout) -> list[Grid]:
+def grids_of(frame: Frame, layout: Layout, colour_range: ColourRange | None = None) -> list[Grid]:
     """The planes that the network is to see, one grid after the other.
+
+    Args:
+        frame: The picture.
+        layout: The network's.
+        colour_range: Of the picture's samples, by which R, G and B are made of them; None: limited.
 
     Raises:
         UnsupportedError: If the picture's chroma format does not go with the layout.
@@ -180,10 +184,16 @@ def grids_of(frame: Frame, layout: Layout) -> list[Grid]:
             return [ArrayGrid(_luma_sized(frame) / scale)]
         case "rgb":
             peak = np.float32(((1 << frame.bit_depth) - 1) / scale)
-            return [ArrayGrid(np.einsum("cp,phw->chw", _yuv_to_rgb(), _nominal(frame)) * peak)]
+            return [ArrayGrid(np.einsum("cp,phw->chw", _yuv_to_rgb(), _nominal(frame, colour_range)) * peak)]
 
 
-def corrections(frame: Frame, layout: Layout, grids: Sequence[Grid], outputs: Sequence[Values]) -> tuple[Values, ...]:
+def corrections(
+    frame: Frame,
+    layout: Layout,
+    grids: Sequence[Grid],
+    outputs: Sequence[Values],
+    colour_range: ColourRange | None = None,
+) -> tuple[Values, ...]:
     """What the outputs add to each component of the picture, in its sample values, (height, width) each.
 
     Args:
@@ -191,6 +201,7 @@ def corrections(frame: Frame, layout: Layout, grids: Sequence[Grid], outputs: Se
         layout: The network's.
         grids: What went in.
         outputs: The filtered planes (C, height, width) of each grid, in the same units.
+        colour_range: As for `grids_of`.
     """
     scale = np.float32(layout.scale(frame.bit_depth))
     zeros = tuple(np.zeros(plane.shape, np.float32) for plane in frame.planes)
@@ -207,8 +218,8 @@ def corrections(frame: Frame, layout: Layout, grids: Sequence[Grid], outputs: Se
         case "rgb":
             peak = np.float32(((1 << frame.bit_depth) - 1) / scale)
             changed = np.einsum("pc,chw->phw", RGB_TO_YUV.astype(np.float32), (outputs[0] - _whole(grids[0])) / peak)
-            step = 1 << (frame.bit_depth - 8)
-            steps = np.array([_LUMA_STEPS, _CHROMA_STEPS, _CHROMA_STEPS], np.float32)[:, None, None] * step
+            _, luma_steps, chroma_steps = nominal_steps(frame.bit_depth, colour_range)
+            steps = np.array([luma_steps, chroma_steps, chroma_steps], np.float32)[:, None, None]
             found = _chroma_sized(frame, changed * steps)
     return tuple(
         zero if name in layout.keep else values for name, values, zero in zip(COMPONENTS, found, zeros, strict=False)
@@ -287,12 +298,12 @@ def _luma_sized(frame: Frame) -> Values:
     return found
 
 
-def _nominal(frame: Frame) -> Values:
-    """The same with luma 0..1 and chroma -0.5..0.5 of limited range."""
-    step = np.float32(1 << (frame.bit_depth - 8))
+def _nominal(frame: Frame, colour_range: ColourRange | None) -> Values:
+    """The same with luma 0..1 and chroma -0.5..0.5 of nominal range."""
+    black, luma_steps, chroma_steps = nominal_steps(frame.bit_depth, colour_range)
     found = _luma_sized(frame)
-    found[0] = (found[0] - 16 * step) / (_LUMA_STEPS * step)
-    found[1:] = (found[1:] - 128 * step) / (_CHROMA_STEPS * step)
+    found[0] = (found[0] - black) / luma_steps
+    found[1:] = (found[1:] - np.float32(1 << (frame.bit_depth - 1))) / chroma_steps
     return found
 
 

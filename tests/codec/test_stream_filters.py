@@ -167,6 +167,24 @@ def test_messages_that_are_not_read_say_why_and_numbers_that_are_free():
     assert free_filter_id([]) == 1
 
 
+@pytest.mark.parametrize("number", [256, 511, 1 << 31, 2**32 - 2])
+def test_filters_whose_number_is_reserved_are_ignored_and_listed_as_that(number):
+    base = NnpfCharacteristics(id=number, payload_byte=b"base")
+    on = NnpfActivation(target_id=number, persistence_flag=True, target_base_flag=True)
+    stream = stream_of((0, 0, base, FilterSettings(filter_id=number), on, BASE, ON))
+    ((found,),) = filters_by_picture(stream)
+    assert found.base == BASE
+    assert filters_by_picture(stream, number) == ((),)
+    listed = listed_messages(sei_messages(stream.data))
+    assert [f"reserves the number {number}" in each.problem for each in listed] == [True] * 3 + [False] * 2
+    assert listed[0].content == base
+
+
+def test_the_lowest_free_number_is_none_that_is_reserved():
+    taken = [NnpfCharacteristics(id=number) for number in range(1, 256)]
+    assert free_filter_id(listed_messages(sei_messages(stream_of((0, 0, *taken)).data))) == 512
+
+
 @given(st.integers(0, 2**32 - 2), st.binary(max_size=20))
 def test_the_number_of_a_filter_is_read_from_any_message(number, data):
     contents = (

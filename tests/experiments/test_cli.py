@@ -37,9 +37,10 @@ from vvc_nnr.filters.zoo import load_autoencoder, load_inloop_filter, load_netwo
 from vvc_nnr.model.safetensors import read_network, write_float
 from vvc_nnr.sequences import download
 from vvc_nnr.sequences.frame import Frame
+from vvc_nnr.sequences.images import rgb_to_frame
 from vvc_nnr.sequences.metrics import frame_psnr_db
 from vvc_nnr.sequences.source import Source, open_source
-from vvc_nnr.sequences.y4m import read_y4m
+from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
 WIDTH, HEIGHT = 96, 64
 Run = Callable[..., str]
@@ -205,6 +206,25 @@ def test_encode_of_raw_pictures_is_that_of_y4m(run: Run, y4m: Path, frames: list
         run("encode", source, "--qp", "32", "-o", tmp_path / "out.266", "--pictures", "1", *options)
         streams.append((tmp_path / "out.266").read_bytes())
     assert streams[0] == streams[1] == streams[2]
+
+
+def test_padding_and_flat_chroma_are_said_in_both_forms(run: Run, rgb: NDArray[np.uint8], tmp_path: Path) -> None:
+    frame = rgb_to_frame(rgb[:17, :33], "400")
+    with Y4mWriter(tmp_path / "in.y4m", frame.format(25)) as writer:
+        writer.write(frame)
+    words = ("encode", tmp_path / "in.y4m", "--qp", "37", "-o", tmp_path / "out.266", "--pictures", "3")
+    text = run(*words)
+    assert "1 pictures (it has no more; 3 asked for)" in text
+    assert "; decode with --size 33x17, since it was padded; 4:0:0 was coded as 4:2:0 with flat chroma" in text
+    data = json.loads(run(*words, "--json"))
+    assert (data["width"], data["height"], data["coded_width"], data["coded_height"]) == (33, 17, 34, 18)
+    assert (data["padding_right"], data["padding_bottom"], data["n_pictures_asked_for"]) == (1, 1, 3)
+    assert (data["chroma_format"], data["coded_chroma_format"]) == ("400", "420")
+    one = rgb_to_frame(rgb[:1, :1])
+    with Y4mWriter(tmp_path / "one.y4m", one.format(25)) as writer:
+        writer.write(one)
+    run("encode", tmp_path / "one.y4m", "--qp", "37", "-o", tmp_path / "one.266")
+    assert "warning" not in run("decode", tmp_path / "one.266", "--size", "1x1", "-o", tmp_path / "again.y4m")
 
 
 def test_odd_sizes_are_padded_and_cropped_again(run: Run, rgb: NDArray[np.uint8], tmp_path: Path) -> None:

@@ -285,6 +285,7 @@ def test_an_onnx_model_is_adapted_and_a_decoder_gives_its_pictures(folder, tmp_p
     words = [*inputs, *outputs, "--layout", LAYOUT, "--base", base, *coded]
     found = adapted(capsys, folder, *words, "--pictures", "100000000", model=str(model))
     assert "float32" in found["inference"]
+    assert found.get("needed_base") == (str(tmp_path / "their.nnc") if base == "hash" else None)
     for qp, stream in zip((27, 37), found["streams"], strict=True):
         assert stream["sent"] == "update"
         assert stream["psnr_db"]["update"][0] > stream["psnr_db"]["base"][0] + 0.01
@@ -332,7 +333,7 @@ def test_a_coded_network_of_ones_own_is_adapted(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--model", "{t}/m.onnx", "--layout", LAYOUT], "put it into the stream (--base stream), or let it be named"),
+        (["--model", "{t}/m.onnx", "--layout", LAYOUT], "put it into the stream (at, --base stream), or let it be"),
         (["--model", "{t}/m.onnx", "--layout", LAYOUT, "--base", "hash"], "name it (--base-output FILE.nnc)"),
         (["--model", "{t}/m.onnx", "--base", "stream"], "no layout says how pictures go in"),
         (["--model", "{t}/m.onnx", "--layout", f"{LAYOUT},output=residual", "--base", "stream"], "output residual is"),
@@ -353,6 +354,25 @@ def test_what_cannot_be_done_with_a_network_of_ones_own_is_said(folder, tmp_path
     assert (out, err.count("\n")) == ("", 1)
     assert said in err
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".adapting"] == ["m.onnx"]
+
+
+def test_an_onnx_model_that_cannot_be_tuned_is_named_before_a_stream_is_decoded(folder, tmp_path, capsys, monkeypatch):
+    helper, values = onnx.helper, np.full((1, 1, 3, 3), 0.1, np.float32)
+    planes = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1, "h", "w"]) for name in "xy"]
+    constants = {"w": values, "scale": np.ones(1, np.float32), "bias": np.zeros(1, np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("InstanceNormalization", ["a", "scale", "bias"], ["y"]),
+    ]
+    kept = [onnx.numpy_helper.from_array(each, name) for name, each in constants.items()]
+    graph = helper.make_graph(nodes, "g", planes[:1], planes[1:], kept)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / "inst.onnx")
+    monkeypatch.setattr("vvc_nnr.experiments.cli.train.adapt_streams", None)
+    common = ["adapt", str(folder / "a_37.266"), "-o", str(tmp_path / "b.266"), "--original", str(folder / "in.y4m")]
+    assert main([*common, "--model", str(tmp_path / "inst.onnx"), "--layout", "planes=y", "--base", "stream"]) == 2
+    said = "inst.onnx: no gradients go through the operator InstanceNormalization of this ONNX model"
+    assert said in capsys.readouterr().err
 
 
 def test_a_base_is_of_a_stream_and_coded(folder, tmp_path, capsys):

@@ -39,7 +39,11 @@ def test_images_go_to_a_file_and_back(images, tmp_path, capsys):
         original, decoded = (read_image(path) for path in (tmp_path / name, tmp_path / "out" / f"{number}.png"))
         assert original.shape == decoded.shape
         assert np.mean((original.astype(float) - decoded) ** 2) < 40
+    (tmp_path / "out" / "0002.png").rename(tmp_path / "out" / "0003.png")
     capsys.readouterr()
+    again = refused(capsys, "image", "decode", coded, "--out-dir", tmp_path / "out")
+    assert "out: holds 0003.png of another file, which would seem to follow the 2 pictures of this one" in again
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0001.png", "0003.png"]
     assert "holds 2 pictures: give --out-dir" in refused(capsys, "image", "decode", coded, "-o", tmp_path / "c.png")
     assert not (tmp_path / "c.png").exists()
     assert "written as .png; change the name" in refused(capsys, "image", "decode", coded, "-o", tmp_path / "c.jpg")

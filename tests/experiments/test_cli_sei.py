@@ -27,9 +27,11 @@ from vvc_nnr.codec.sei import insert_sei, sei_messages
 from vvc_nnr.codec.stream_filters import DECISIONS_UUID, SETTINGS_UUID, listed_messages
 from vvc_nnr.codec.vvc_stream import read_vvc_stream
 from vvc_nnr.coding.update import BaseState, compress_update
+from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.cli.main import main
 from vvc_nnr.filters.bundled import network_path
 from vvc_nnr.filters.filtering import filtering_of
+from vvc_nnr.filters.in_stream import at_uri
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.inference.runner import Runner
 from vvc_nnr.filters.networks.layout import parse_layout
@@ -290,7 +292,7 @@ def test_a_precision_that_the_stream_does_not_say(
     run(*made, "--decisions-out", d)
     run("sei", "insert", a, "--network", NETWORK, "--decisions", d, "-o", t)
     said = refused("filter", t, "--precision", "float32", "-o", tmp_path / "no.y4m")
-    assert "t.266: the stream says precision int8 for its filter, --precision float32 was given: omit it" in said
+    assert "t.266: the stream says precision int8 for its filter, float32 (--precision) was given: omit it" in said
     for precision in ((), ("--precision", "int8")):
         assert json.loads(run("filter", t, *precision, *out, "--json"))["precision"] == "int8"
     assert json.loads(run("filter", a, "--model", NETWORK, *out, "--json"))["precision"] == "float32"
@@ -365,6 +367,76 @@ def test_filters_elsewhere_and_of_other_kinds(
     assert not (tmp_path / "no.y4m").exists()
 
 
+def test_a_filter_whose_number_is_reserved_is_ignored_as_decoders_must(
+    run: Run, refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    on = NnpfActivation(target_id=300, persistence_flag=True, target_base_flag=True, output_flag=(True,))
+    base = NnpfCharacteristics(id=300, payload_byte=network_path(NETWORK).read_bytes())
+    t = tmp_path / "t.266"
+    t.write_bytes(insert_sei((folder / "a.266").read_bytes(), [base.message(), on.message()]))
+    said = refused("filter", t, "-o", tmp_path / "no.y4m")
+    assert "no filter that runs (300: a number that H.274 reserves, with which filters are ignored): name a" in said
+    assert "filter 300: base, from here on; H.274 reserves the number 300: decoders ignore it" in run("sei", "list", t)
+    (first, *_) = json.loads(run("sei", "list", t, "--json"))["messages"]
+    assert (first["fields"]["nnpfc_id"], "decoders ignore it" in first["problem"]) == (300, True)
+    run("sei", "insert", t, "--network", NETWORK, "-o", tmp_path / "u.266")
+    run("filter", tmp_path / "u.266", "-o", tmp_path / "f.y4m")
+    assert "--filter-id): H.274 reserves it" in refused(
+        *("sei", "insert", t, "--network", NETWORK, "--update-of", "300", "-o", tmp_path / "no.266")
+    )
+
+
+@pytest.mark.parametrize("suffix", [".264", ".265"])
+def test_filters_of_avc_and_hevc_are_not_run_and_that_is_said(
+    refused: Callable[..., str], tmp_path: Path, suffix: str
+) -> None:
+    said = refused("filter", tmp_path / f"a{suffix}", "-o", tmp_path / "no.y4m")
+    assert "are listed and taken out (vvc-nnr sei list, extract), not run: give --model" in said
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_legal"),
+    [
+        ("https://example.com:80/a%20b.nnc?x=1#y", True),
+        ("file:///a/b.nnc", True),
+        ("http://[::1]:8080/x", True),
+        ("ni:///sha-256-128;f4OxZX_x-FO5LcGBSKHWXQ", True),
+        ("urn:example:a", True),
+        ("http://exämple/x", False),
+        ("http://example/x y.nnc", False),
+        ("http://example/%zz", False),
+        ("http://a[b]/x", False),
+        ("a.nnc", False),
+        ("", False),
+    ],
+)
+def test_uris_are_those_of_rfc_3986(uri: str, is_legal: bool) -> None:
+    if is_legal:
+        assert at_uri(NnpfCharacteristics(), uri).uri == uri
+        return
+    with pytest.raises(InputError, match=r"must be a URI \(RFC 3986\)"):
+        at_uri(NnpfCharacteristics(), uri)
+
+
+@pytest.mark.parametrize(
+    ("tag", "is_legal"),
+    [
+        ("tag:onnx.ai,2017:onnx", True),
+        ("tag:me@x-y.org,2017-01-31:a/b?c#d", True),
+        ("tag:x.org,17:a", False),
+        ("tag:exämple.org,2017:a", False),
+        ("tag:x.org,2017:a b", False),
+        ("https://x.org", False),
+    ],
+)
+def test_tag_uris_are_those_of_rfc_4151(tag: str, is_legal: bool) -> None:
+    if is_legal:
+        assert at_uri(NnpfCharacteristics(), "urn:a:b", tag).tag_uri == tag
+        return
+    with pytest.raises(InputError, match=r"must be a tag URI \(RFC 4151\)"):
+        at_uri(NnpfCharacteristics(), "urn:a:b", tag)
+
+
 def test_a_network_that_is_no_filter_of_this_package(refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
     (tmp_path / "plain.nnc").write_bytes(compress({"a": np.ones((2, 2), np.float32)}))
     said = refused("sei", "insert", folder / "a.266", "--network", tmp_path / "plain.nnc", "-o", tmp_path / "no.266")
@@ -382,6 +454,9 @@ def test_several_filters(run: Run, refused: Callable[..., str], folder: Path, tm
     run("filter", a, "--model", "inloop-lop", "--qp", "37", "-o", tmp_path / "hand.y4m")
     assert samples(tmp_path / "second.y4m") == samples(tmp_path / "hand.y4m")
     assert "its filters are 1, 2: name one" in refused("sei", "extract", u, "-o", tmp_path / "no.nnc")
+    run("sei", "extract", u, "--filter-id", "2", "-o", tmp_path / "second.nnc")
+    unpacked = ("decompress", tmp_path / "second.nnc", "-o", tmp_path / "second.safetensors")
+    assert json.loads(run(*unpacked, "--json"))["note"] in run(*unpacked)
     assert "no filter 9 that runs" in refused("filter", u, "--filter-id", "9", "-o", tmp_path / "no.y4m")
     taken = ("sei", "insert", t, "--network", NETWORK, "--filter-id", "1", "-o", tmp_path / "no.266")
     assert "the stream has such a filter" in refused(*taken)
@@ -418,6 +493,13 @@ def test_what_is_listed(run: Run, folder: Path, tmp_path: Path) -> None:
         ("sei insert a.266 --network inloop-lop -o a.266", "a.266: is the input itself"),
         ("sei insert a.266 --network inloop-lop --update-of 1 -o no.266", "--update-of 1: the stream has no such"),
         ("sei insert a.266 --network inloop-lop --tag-uri tag:x -o no.266", "--tag-uri: says what is at a --uri"),
+        ("sei insert a.266 --network inloop-lop --filter-id 300 -o no.266", "must be 0 to 255 or 512 to 2147483647"),
+        ("sei insert a.266 --network inloop-lop --filter-id 2147483648 -o no.266", "at most 2147483647"),
+        ("sei insert a.266 --network inloop-lop --uri x.nnc -o no.266", "--uri): must be a URI (RFC 3986)"),
+        (
+            "sei insert a.266 --network inloop-lop --uri https://x.org/y.nnc --tag-uri tag:x.org:y -o no.266",
+            "--tag-uri): must be a tag URI (RFC 4151), such as tag:iso.org,2023:15938-17",
+        ),
         ("sei list none.266", "none.266: no such file"),
         ("sei insert a.266 --network inloop-lop -o no.265", "the stream is VVC, the suffix is that of HEVC"),
     ],

@@ -47,6 +47,21 @@ def test_rate_and_range_of_a_stream_are_written(encode: Encode, tmp_path: Path) 
         assert len(list(read_y4m(target))) == 2
 
 
+def test_a_size_that_cuts_more_than_padding_is_said(
+    encode: Encode, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream, target = encode("a.266", n_pictures=1), tmp_path / "out.y4m"
+    warning = "--size 50x48 cuts 14 columns and 0 rows of its pictures of 64x48, more than encoders pad (at most 7)"
+    for command in (["decode"], ["filter", "--model", "inloop-vlop", "--qp", "37"]):
+        words = [command[0], str(stream), *command[1:], "-o", str(target)]
+        assert main([*words, "--size", "50x48"]) == 0
+        assert f"a.266: warning: {warning}" in capsys.readouterr().out
+        assert main([*words, "--size", "50x48", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["warnings"] == [warning]
+        assert main([*words, "--size", "57x41", "--json"]) == 0
+        assert "warnings" not in json.loads(capsys.readouterr().out)
+
+
 def test_windows_and_depths_are_written(encode: Encode, tmp_path: Path) -> None:
     target = tmp_path / "out.y4m"
     for params in ("ConformanceWindowMode=3:ConfWinLeft=8:ConfWinTop=2", "InternalBitDepth=8", "ChromaFormatIDC=400"):

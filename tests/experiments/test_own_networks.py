@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from vvc_nnr.experiments.runs.image_options import EndToEndOptions
 from vvc_nnr.experiments.runs.tool_options import ToolOptions
 from vvc_nnr.filters.inference.onnxruntime import to_onnx
 from vvc_nnr.filters.zoo import load_filter
-from vvc_nnr.sequences.y4m import read_y4m
+from vvc_nnr.sequences.images import rgb_to_frame
+from vvc_nnr.sequences.y4m import Y4mWriter, read_y4m
 
 pytestmark = pytest.mark.usefixtures("torch_alone")
 
@@ -199,6 +201,62 @@ def test_a_module_in_python_gives_the_rows_of_its_file(y4m: Path, weights: Path,
     options = ToolOptions(networks=(), **common)  # type: ignore[arg-type]
     two = run_tool_by_tool(sources, tmp_path / "two", options, provenance, cache=cache, modules=[module])
     assert one["table2_psnr"].rows == two["table2_psnr"].rows
+
+
+class Halved(torch.nn.Module):
+    """Halves R, G and B."""
+
+    layout = "planes=rgb"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor([0.5]))
+
+    def forward(self, rgb: torch.Tensor) -> torch.Tensor:
+        return self.factor * rgb
+
+
+@pytest.fixture
+def full_range(tmp_path: Path, rgb: NDArray[np.uint8]) -> Path:
+    """A picture of 4:2:0 that states full range, and a file of it that states none."""
+    frame = rgb_to_frame(rgb[:48, :64])
+    for name, colour_range in (("full.y4m", "full"), ("none.y4m", None)):
+        with Y4mWriter(tmp_path / name, replace(frame.format(25), colour_range=colour_range)) as writer:
+            writer.write(frame)
+    return tmp_path / "full.y4m"
+
+
+def test_rgb_is_of_the_range_that_the_pictures_state(run: Run, full_range: Path, tmp_path: Path) -> None:
+    (tmp_path / "halved.py").write_text(
+        "import torch\nclass Halved(torch.nn.Module):\n    layout = 'planes=rgb'\n"
+        "    def forward(self, rgb): return 0.5 * rgb\n"
+    )
+    blacks = {"full.y4m": 0, "none.y4m": 16}
+    words = [full_range.with_name(name) for name in blacks]
+    run("filter", *words, "--model", f"{tmp_path / 'halved.py'}:Halved", "--out-dir", tmp_path / "out")
+    for name, black in blacks.items():
+        before, after = samples(full_range.with_name(name)), samples(tmp_path / "out" / name)
+        assert np.abs((black + before[0]) / 2 - after[0]).max() <= 0.51
+
+
+def test_rgb_of_tool_by_tool_is_of_the_range_that_the_sequence_states(full_range: Path, tmp_path: Path) -> None:
+    from vvc_nnr.experiments.records.provenance import gather_provenance
+    from vvc_nnr.experiments.records.rows import ToolRow
+    from vvc_nnr.experiments.records.tsv import read_rows
+    from vvc_nnr.experiments.runs.tool_by_tool import run_tool_by_tool
+    from vvc_nnr.experiments.tables.stored import TOOL_ROWS
+    from vvc_nnr.filters.zoo import own_network
+    from vvc_nnr.sequences.source import open_source
+
+    halved, out = own_network("halved", Halved()), tmp_path / "results"
+    options = ToolOptions(networks=(), qps=(22,))
+    run_tool_by_tool([open_source(full_range)], out, options, gather_provenance(), modules=[halved])
+    rows = read_rows(out / TOOL_ROWS, ToolRow).rows
+    luma = samples(full_range)[0]
+    black_of_full = 10 * np.log10(255**2 / np.mean((luma / 2) ** 2))
+    found = [row.psnr_y_db for row in rows if row.way == "full"]
+    assert found == pytest.approx([black_of_full] * len(found), abs=0.1)
+    assert found
 
 
 def test_calibrated_compression_on_codec_pictures(weights: Path, photographs: Path, tmp_path: Path) -> None:

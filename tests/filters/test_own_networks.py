@@ -175,8 +175,28 @@ def test_an_output_of_another_shape_is_told(random_frame):
 def test_a_network_without_a_layout_says_what_it_takes(random_frame):
     with pytest.raises(InputError, match=r"UNet: no layout says how .* takes 7 planes"):
         Runner(loaded("make_b").network)
+    with pytest.raises(InputError, match=r"Runner\(loaded.network, layout=loaded.layout\)"):
+        Runner(loaded("make_b").network)
+    with pytest.raises(InputError, match=r"network: is a LoadedNetwork, .* Runner\(loaded.network, layout=loaded.lay"):
+        Runner(loaded("make_b"))
     with pytest.raises(InputError, match=r"--layout, such as planes=y\|each"):
         load_filter(factory("make_b"))
+
+
+class Halfling(torch.nn.Module):
+    layout = "planes=y"
+
+    def __init__(self):
+        super().__init__()
+        self.only = torch.nn.Conv2d(1, 1, 3, padding=1).half()
+
+    def forward(self, luma):
+        return self.only(luma.half())
+
+
+def test_a_network_that_takes_float16_is_told_that():
+    with pytest.raises(InputError, match="Halfling: takes float16, as its weights are, and must take float32: let it"):
+        Runner(Halfling())
 
 
 @pytest.mark.parametrize(

@@ -333,7 +333,10 @@ class Decompress(Command):
         )
         outcome = with_notes(outcome, network.left_out, network.arrays)
         outcome = with_lost_graph(outcome, network, self.output)
-        return Outcome(f"{outcome.text}\n{note_on(path)}", outcome.data) if is_coded else outcome
+        if not is_coded:
+            return outcome
+        note = note_on(path)
+        return Outcome(f"{outcome.text}\n{note}", outcome.data | {"note": note})
 
 
 def _tell(line: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.records.rows import NetworkRow, ToolRow
@@ -91,3 +92,11 @@ def test_a_picture_is_written_whole_and_anew(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["a.webp"]
     with pytest.raises(InputError, match=r"b\.webp: cannot be written"):
         store_picture(tmp_path / "absent" / "b.webp", frame)
+
+
+def test_a_picture_of_full_range_is_shown_as_that(tmp_path: Path) -> None:
+    frame = Frame((np.full((16, 16), 1023, np.uint16),), 10, "400")
+    grey = Frame((np.full((16, 16), 256, np.uint16),), 10, "400")
+    for name, each, level in (("white", frame, 255), ("grey", grey, 64)):
+        store_picture(tmp_path / f"{name}.webp", each, "full")
+        assert np.asarray(Image.open(tmp_path / f"{name}.webp"))[0, 0].tolist() == [level] * 3

@@ -19,6 +19,7 @@ from vvc_nnr.filters.networks.planes import (
     network_input,
     network_target,
 )
+from vvc_nnr.sequences.frame import Frame
 
 RANGES = ("unit", "unit10", "signed", "code", "code8")
 
@@ -149,3 +150,24 @@ def test_rgb_is_what_the_package_makes_of_a_picture(photographs):
     (grid,) = grids_of(frame, Layout("rgb"))
     rgb = np.rint(grid.read((0, 0, 24, 32)).clip(0, 1) * 255).astype(np.uint8)
     np.testing.assert_array_equal(rgb.transpose(1, 2, 0), frame_to_rgb(frame))
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_rgb_of_full_range_is_made_and_taken_back_as_h273_has_it(bit_depth):
+    """Y = peak E'Y, Cb = peak E'PB + half, Cr = peak E'PR + half: by hand, of red, white and a grey."""
+    from vvc_nnr.sequences.images import frame_to_rgb
+
+    peak, half = (1 << bit_depth) - 1, 1 << (bit_depth - 1)
+    dtype = np.uint8 if bit_depth == 8 else np.uint16
+    red = (0.2126 * peak, half - 0.2126 / 1.8556 * peak, half + 0.5 * peak - 0.5)
+    samples = np.array([red, (peak, half, half), (0.25 * peak, half, half)]).round().astype(dtype)
+    frame = Frame(tuple(samples.T[:, None, :].copy()), bit_depth, "444")
+    (grid,) = grids_of(frame, Layout("rgb"), "full")
+    rgb = grid.read((0, 0, 1, 3))[:, 0].T
+    assert np.abs(rgb - [(1, 0, 0), (1, 1, 1), (0.25, 0.25, 0.25)]).max() < 1.2 / (1 << (bit_depth - 1))
+    assert np.abs(frame_to_rgb(frame, "full")[0].astype(int) - [(255, 0, 0), (255,) * 3, (64,) * 3]).max() <= 2
+    added = np.full((3, 1, 3), 0.1, np.float32)
+    y, cb, cr = corrections(frame, Layout("rgb"), [grid], [grid.read((0, 0, 1, 3)) + added], "full")
+    assert np.abs(y - 0.1 * peak).max() < 1e-2
+    assert max(np.abs(cb).max(), np.abs(cr).max()) < 1e-2
+    assert grids_of(frame, Layout("rgb"))[0].read((0, 0, 1, 3)).max() > 1.05  # limited, where no range is said

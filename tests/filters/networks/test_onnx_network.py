@@ -63,6 +63,15 @@ def test_another_number_of_inputs_is_told():
         network(inputs=2)(torch.rand(1, 1, 4, 4))
 
 
+def test_a_graph_of_float16_is_told_that():
+    helper, half = onnx.helper, onnx.TensorProto.FLOAT16
+    planes = [helper.make_tensor_value_info(name, half, ["n", 1, "h", "w"]) for name in ("luma", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["luma"], ["y"])], "g", planes[:1], planes[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(InputError, match=r"its graph takes float16 \(its input luma\), and must take float32"):
+        Runner(OnnxNetwork(model.SerializeToString(), {}), layout="planes=y")
+
+
 def with_qp(qp_shape=("n",), planes="planes", qp="qp", *, qp_first=True):
     """Luma plus the QP, of a graph whose first input may be the QP."""
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
