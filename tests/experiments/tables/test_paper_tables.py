@@ -86,7 +86,7 @@ def test_psnr_table_against_sums_by_head(tool_rows: list[ToolRow], tool_networks
     assert rows["B (1)", "rep"] == pytest.approx(expected)
     expected = (33.75, 33.55, 33.5, 34.0, 33.99, 33.98, 0.25, 0.45, -0.01, -0.02)
     assert rows["Overall (2)", "post"] == pytest.approx(expected)
-    assert rows["Overall", "paper"] == (None, "33.52", None, "33.73", "33.71", None, None, "+0.21", "-0.02", None)
+    assert rows["Overall", "paper"] == (None, 33.52, None, 33.73, 33.71, None, None, 0.21, -0.02, None)
 
 
 def test_both_modes_stand_in_all_four_tables(
@@ -164,7 +164,7 @@ def test_end_to_end_table_against_sums_by_head(image_rows: list[ImageRow], autoe
     )
     assert rows["ae-large", "JPEG, payload"][:3] == ("q90", 2, 4.5)
     assert rows["ae-large", "JPEG, optimised"][:3] == ("q50", 2, 4.3125)
-    assert rows["paper", "JPEG"][2] == "4.3"
+    assert rows["paper", "JPEG"][2] == 4.3
 
 
 def test_the_rate_with_the_networks_bytes(image_rows: list[ImageRow], autoencoders: Networks) -> None:
@@ -273,7 +273,7 @@ def test_unfinished_sequences_are_left_out_and_named(tool_rows: list[ToolRow], t
     whole = psnr_table([row for row in tool_rows if row.sequence == "Cactus"], tool_networks)
     unfinished = psnr_table(tool_rows[:-1][::-1], tool_networks)
     assert {row[0] for row in unfinished.rows} == {"D (1)", "B", "C", "D", "Overall (1)", "Overall"}
-    assert "1 sequences (Cactus)" in unfinished.notes[-3]
+    assert "1 sequence (Cactus)" in unfinished.notes[-3]
     assert len(whole.notes) == len(unfinished.notes) - 1
 
 

@@ -166,7 +166,7 @@ def test_one_picture_that_got_worse_is_counted_and_with_decisions_an_alarm() -> 
         counts = {r[3]: r[4:] for r in table.rows if r[2] == decisions}
         assert counts["pictures"] == (4, 0, 1, 0, 1)
         assert counts["sequences"] == (2, 0, 1, 0, 1)
-        assert counts["sequences, BD-rate above 0"][:2] == (2, 0)
+        assert counts["sequences, BD-rate +0.01 % or more"][:2] == (2, 0)
     alarms = [note for note in table.notes if note.startswith("ALARM")]
     assert alarms == [
         "ALARM: pictures, worse with decisions: pass picture 1 (net, file (NNC), on, Cb YUV).",
