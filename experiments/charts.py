@@ -201,6 +201,8 @@ _ADAPTED_APART = "since the bits of updates are in no rate of a picture"
 _PAPER_PIXELS = 32 * 32
 """Of a picture of CIFAR-10, which the paper's Table 4 is of."""
 _PAPER_APART = "Not drawn, since they are of other pictures: the paper's points, of CIFAR-10 (32x32)."
+_WAY_MARKERS: dict[Way, Marker] = {"full": "cross", "decisions": "plus"}
+"""In the place of a network's own where its colour tells it from others: ways lie close to each other."""
 _WAY_LINES: dict[Way, Line] = {"full": "dotted", "decisions": "dashed", "wiener": "solid"}
 _IMAGE_LOOKS: dict[ImageMethod, tuple[int, Marker, Line]] = {
     "jpeg-file": (0, "square", "dotted"),
@@ -465,7 +467,7 @@ def _tool_looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
     """What is drawn and how: anchors neutral, a colour and a marker per network, open marks where weights are decoded.
 
     Where networks ran in several ways, or are more than there are colours, only the last of their weights is drawn:
-    their curves would hide each other, and their looks be the same.
+    their curves would hide each other, and their looks be the same. Open marks are of ways then.
     """
     ways = {variant.way for variant in results.tests if variant.network}
     last = {network: weights for network, weights in results.networks if not is_adapted(weights)}
@@ -481,7 +483,8 @@ def _tool_looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
         if has_all and variant.weights != ORIGINAL:
             look = _DECODED_LOOKS[_decoded(results, variant.network).index(variant.weights)]
         elif len(ways) > 1:
-            look = look[0], _WAY_LINES[variant.way]
+            has_colours = len(results.network_names) <= N_COLOURS
+            look = _WAY_MARKERS.get(variant.way, look[0]) if has_colours else look[0], _WAY_LINES[variant.way]
         if has_all or variant.weights == last.get(variant.network):
             yield variant, Series(label, (), number % N_COLOURS + 1, *look)
 

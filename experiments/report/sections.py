@@ -43,6 +43,8 @@ from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES
 from vvc_nnr.experiments.tables.stored import StoredImages, StoredTools, StoredZoo, load
 from vvc_nnr.experiments.tables.table import Cell, Table, cell_texts, with_remarks
 
+TOOL_BY_TOOL = "tool-by-tool"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -83,7 +85,7 @@ class Section:
     """One experiment.
 
     Attributes:
-        name: Its name on the command line, such as "tool-by-tool".
+        name: Its name on the command line, such as "tool-by-tool", and its configuration if that is not all intra.
         title: Its name for people.
         lead: What was asked and how, in a sentence or two.
         findings: The numbers to take home.
@@ -119,6 +121,11 @@ class Section:
         )
 
     @property
+    def experiment(self) -> str:
+        """Its name on the command line: sections of several configurations are of one experiment."""
+        return TOOL_BY_TOOL if self.name.startswith(TOOL_BY_TOOL) else self.name
+
+    @property
     def all_tables(self) -> dict[str, Table]:
         """All tables by file name, in their order."""
         return {**self.tables, **self.more_tables}
@@ -149,8 +156,8 @@ _TOOL_LEAD = (
     "trained and as decoded from compressed files. Decisions that the encoder takes are counted in the rate."
 )
 _DECODED_LEAD = (
-    "Networks in the place of, or after, a codec's in-loop filters, on pictures that were decoded elsewhere, with their "
-    "weights as trained and as decoded from compressed files. Decisions that the encoder takes are counted in the rate."
+    "Networks in the place of, or after, a codec's in-loop filters, on pictures that were decoded elsewhere, with "
+    "their weights as trained and as decoded from compressed files. Decisions that the encoder takes are counted in the rate."
 )
 _UNFINISHED = "No sequence has all of its pictures yet: run the experiment again, it goes on where it was cut off."
 _INTER_LEAD = (
@@ -199,7 +206,7 @@ def tool_section(stored: StoredTools) -> Section:
     lead = _INTER_LEAD if suffix else _TOOL_LEAD
     lead = _DECODED_LEAD if stored.last_run.settings.get("manifest") else lead
     return Section(
-        "tool-by-tool" + (f"-{configuration.name}" if suffix else ""),
+        TOOL_BY_TOOL + (f"-{configuration.name}" if suffix else ""),
         "In-loop filtering, tool by tool" + (f": {configuration.title}" if suffix else ""),
         lead if results.sequences else _UNFINISHED,
         tuple(_tool_findings(results, ordered, finals)),
@@ -220,7 +227,7 @@ def _tool_findings(
             row = results.networks[variant.network, variant.weights]
             cost = f"{row.title}, {row.kmac_per_luma_sample or 0:.1f} kMAC/luma sample, {row.n_bytes / 1024:.1f} KB"
             against = LOOP_FILTER_TITLES[anchor.loop_filters]
-            of = overall_title([results]).removeprefix(OVERALL)
+            of = overall_title([results]).removeprefix(OVERALL).replace("without", "without classes")
             finding = overall_finding(table, f"luma BD-rate{of} against {against}, {variant.network} ({cost})")
             if finding:
                 yield finding
@@ -243,7 +250,9 @@ def _chart_groups(
     n_all = len(results.sequences)
     of = f"mean of all {n_all} sequences" if n_all > 1 else "of one sequence"
     if jvet:
-        yield ChartGroup("Complexity against gain", (_complexity_chart(results, savings),), note=_COMPLEXITY_NOTE.format(of=of))
+        yield ChartGroup(
+            "Complexity against gain", (_complexity_chart(results, savings),), note=_COMPLEXITY_NOTE.format(of=of)
+        )
         bars = {pair: bar_chart(table, table.title) for pair, table in jvet.items()}
         final = tuple(chart for pair, chart in bars.items() if pair[0] in finals)
         others = tuple(chart for pair, chart in bars.items() if pair[0] not in finals)

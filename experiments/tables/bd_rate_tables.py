@@ -393,7 +393,9 @@ def configurations_table(
     titles = ", ".join(f"{each.configuration.name.upper()}: {each.configuration.title}" for each in results)
     columns = (*WAY_COLUMNS, Column("Class", text=True), *per_result)
     title = f"BD-rate ({method}) against all filters in each coding configuration"
-    return Table(title, columns, tuple(rows), (f"{titles}.", _MEAN_NOTE, *_overall_notes(overall), *notes), tuple(marks))
+    return Table(
+        title, columns, tuple(rows), (f"{titles}.", _MEAN_NOTE, *_overall_notes(overall), *notes), tuple(marks)
+    )
 
 
 def _overall_notes(title: str) -> Notes:

@@ -256,10 +256,7 @@ def tool_results(rows: pd.DataFrame, networks: Iterable[NetworkRow], qps: Sequen
 def overall_title(results: Iterable[ToolResults]) -> str:
     """What "Overall" in JVET's layout is called (`ToolResults.ctc_overall`): which classes it leaves out, if any."""
     left_out = {
-        ctc_class
-        for each in results
-        for name, ctc_class in each.sequences.items()
-        if name not in each.ctc_overall
+        ctc_class for each in results for name, ctc_class in each.sequences.items() if name not in each.ctc_overall
     }
     return f"{OVERALL} without {', '.join(sorted(left_out))}" if left_out else OVERALL
 

@@ -129,7 +129,9 @@ def test_long_names_beside_bars_stand_whole_in_several_lines() -> None:
         "off, updates: each",
         "off, updates: auto",
     ]
-    heights = [float(each.get("y", "0")) for each in root.iter("text") if (each.text or "").startswith(("inloop", "off"))]
+    heights = [
+        float(each.get("y", "0")) for each in root.iter("text") if (each.text or "").startswith(("inloop", "off"))
+    ]
     assert all(lower - upper > 10 for upper, lower in itertools.pairwise(heights))
 
 

@@ -175,6 +175,13 @@ def test_one_picture_that_got_worse_is_counted_and_with_decisions_an_alarm() -> 
     assert not any("no picture and no sequence" in note for note in table.notes)
 
 
+def test_no_alarm_names_a_bd_rate_that_prints_as_zero() -> None:
+    table = tables_of(run(rates=(0.9, 1.00002)), [NETWORK], CONVENTIONS)["worse"]
+    assert not any("BD-rate" in note for note in table.notes if note.startswith("ALARM"))
+    table = tables_of(run(rates=(0.9, 1.001)), [NETWORK], CONVENTIONS)["worse"]
+    assert any("BD-rate +0.01 % or more" in note for note in table.notes if note.startswith("ALARM"))
+
+
 def test_what_replaces_the_filters_is_no_alarm() -> None:
     """Switched off it leaves the picture without any filter, which is expected to be worse."""
     rows = [
