@@ -198,6 +198,11 @@ _CODEC_LOOKS: dict[str, tuple[Marker, Line]] = {
 _LAST_ALONE = "since their curves would hide those of the last weights"
 _RUN_ALONE = "since a codec would run the last weights, in the strongest way"
 _ADAPTED_APART = "since the bits of updates are in no rate of a picture"
+_PAPER_PIXELS = 32 * 32
+"""Of a picture of CIFAR-10, which the paper's Table 4 is of."""
+_PAPER_APART = "Not drawn, since they are of other pictures: the paper's points, of CIFAR-10 (32x32)."
+_WAY_MARKERS: dict[Way, Marker] = {"full": "cross", "decisions": "plus"}
+"""In the place of a network's own where its colour tells it from others: ways lie close to each other."""
 _WAY_LINES: dict[Way, Line] = {"full": "dotted", "decisions": "dashed", "wiener": "solid"}
 _IMAGE_LOOKS: dict[ImageMethod, tuple[int, Marker, Line]] = {
     "jpeg-file": (0, "square", "dotted"),
@@ -396,7 +401,9 @@ def some_labels(labels: Iterable[str]) -> str:
 
 
 def image_chart(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> PointChart:
-    """PSNR over rate of the files and of the autoencoders, those of one architecture a curve, with the paper's points.
+    """PSNR over rate of the files and of the autoencoders, those of one architecture a curve.
+
+    With the paper's points where the pictures have the size of its own.
 
     Args:
         means: Means over the images.
@@ -405,7 +412,9 @@ def image_chart(means: Sequence[ImageMean], networks: Sequence[NetworkRow]) -> P
     files = [_file_series(method, means) for method in _IMAGE_LOOKS]
     series, notes = finite_series([*files, *_network_series(means, networks), *_decoded_series(means)])
     x = Axis("rate [bit per pixel]", with_zero=True)
-    quoted = _paper_series() if series else ()
+    is_as_theirs = all(math.isclose(each, 8 / _PAPER_PIXELS) for m in means if (each := m.bpp_per_byte) is not None)
+    quoted = _paper_series() if series and is_as_theirs else ()
+    notes += () if is_as_theirs else (_PAPER_APART,)
     return PointChart("PSNR over rate", x, Axis("mean PSNR, RGB [dB]"), (*series, *quoted), notes)
 
 
@@ -451,14 +460,14 @@ def _decoded_series(means: Sequence[ImageMean]) -> Iterator[Series]:
 def _paper_series() -> Iterator[Series]:
     markers: tuple[Marker, ...] = ("triangle", "star")
     for theirs, marker in zip(PAPER_END_TO_END[:2], markers, strict=True):
-        yield Series(f"{theirs.label}, in the paper", ((float(theirs.bpp), float(theirs.psnr_db)),), 3, marker, "none")
+        yield Series(f"{theirs.label}, in the paper", ((theirs.bpp, theirs.psnr_db),), 3, marker, "none")
 
 
 def _tool_looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
     """What is drawn and how: anchors neutral, a colour and a marker per network, open marks where weights are decoded.
 
     Where networks ran in several ways, or are more than there are colours, only the last of their weights is drawn:
-    their curves would hide each other, and their looks be the same.
+    their curves would hide each other, and their looks be the same. Open marks are of ways then.
     """
     ways = {variant.way for variant in results.tests if variant.network}
     last = {network: weights for network, weights in results.networks if not is_adapted(weights)}
@@ -474,7 +483,8 @@ def _tool_looks(results: ToolResults) -> Iterator[tuple[Variant, Series]]:
         if has_all and variant.weights != ORIGINAL:
             look = _DECODED_LOOKS[_decoded(results, variant.network).index(variant.weights)]
         elif len(ways) > 1:
-            look = look[0], _WAY_LINES[variant.way]
+            has_colours = len(results.network_names) <= N_COLOURS
+            look = _WAY_MARKERS.get(variant.way, look[0]) if has_colours else look[0], _WAY_LINES[variant.way]
         if has_all or variant.weights == last.get(variant.network):
             yield variant, Series(label, (), number % N_COLOURS + 1, *look)
 

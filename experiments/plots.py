@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
 from matplotlib import rc_context, rcdefaults, rcParams
@@ -20,7 +20,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, Locator, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
-from matplotlib.transforms import IdentityTransform, blended_transform_factory
+from matplotlib.transforms import Bbox, IdentityTransform, blended_transform_factory
 
 from vvc_nnr.errors import InputError
 from vvc_nnr.experiments.charts import (
@@ -45,7 +45,7 @@ from vvc_nnr.experiments.charts import (
 from vvc_nnr.experiments.records.rows import NetworkRow
 from vvc_nnr.experiments.tables.bd_rate import Point
 from vvc_nnr.experiments.tables.means import OVERALL, ToolResults, image_means
-from vvc_nnr.experiments.tables.notes import configuration_suffix
+from vvc_nnr.experiments.tables.notes import configuration_suffix, counted
 from vvc_nnr.experiments.tables.table import one_line
 from vvc_nnr.files import write_file
 
@@ -72,7 +72,11 @@ _WIDTH, _HEIGHT = 440, 248
 """Of a figure for the page, and of the axes in it, in points."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
 _BAR_HEIGHT, _GROUP_GAP, _BAR_VALUES, _LETTER = 13, 12, 46, 6.3
-_MAX_NAME, _NAME_HEIGHT, _NAME_GAP, _POINT_REACH = 24, 12, 8, 4
+_LINE_LETTERS, _LINE_HEIGHT = 24, 13
+"""Of names beside bars."""
+_SHORTEST_AXIS = 10
+"""An axis of bars reaches so many of the last digits that are printed: what prints as zero looks like it."""
+_NAME_HEIGHT, _NAME_GAP, _POINT_REACH = 12, 8, 4
 _NAME_MOVES = sorted(
     range(-8 * _NAME_HEIGHT, 8 * _NAME_HEIGHT + 1, _NAME_HEIGHT // 2), key=lambda move: (abs(move), -move)
 )
@@ -202,7 +206,7 @@ def tool_figures(results: ToolResults) -> dict[str, Figure]:
     if results.configuration.is_inter and (variants := final_variants(results)):
         # Short sequences lack layers.
         of = "up to " if len(results.sequences) > 1 else ""
-        title = f"{_titled('Gain over all filters', results)}, mean of {of}{_counted(results.sequences)}"
+        title = f"{_titled('Gain over all filters', results)}, mean of {of}{counted(results.sequences)}"
         found["gain_per_layer"] = charts_figure(title, [layer_chart(results, variants)])
     return {name + configuration_suffix(results.configuration): figure for name, figure in found.items()}
 
@@ -232,7 +236,7 @@ def end_to_end_figure(rows: pd.DataFrame, networks: Sequence[NetworkRow]) -> Fig
     """
     means = image_means(rows)
     n_images = len(frozenset[str]().union(*(mean.images for mean in means)))
-    return charts_figure(f"End to end, {n_images} images", [image_chart(means, networks)])
+    return charts_figure(f"End to end, {n_images} image{'' if n_images == 1 else 's'}", [image_chart(means, networks)])
 
 
 def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -325,11 +329,7 @@ def _curves(axes: Axes) -> list[Line2D]:
 
 
 def _heading(title: str, sequences: Sequence[str]) -> str:
-    return f"{title}, mean of {_counted(sequences)}"
-
-
-def _counted(sequences: Collection[str]) -> str:
-    return f"{len(sequences)} sequence{'s' if len(sequences) > 1 else ''}"
+    return f"{title}, mean of {counted(sequences)}"
 
 
 def _titled(title: str, results: ToolResults) -> str:
@@ -371,7 +371,7 @@ def _draw_points(axes: Axes, chart: PointChart) -> dict[str, Mark]:
     for (number, series), texts in zip(enumerate(chart.series), named, strict=True):
         if any(text for _, text in texts):
             marks[f"names-{number}"] = Mark(one_line(series.label), ())
-    _name_points(axes, named)
+    _name_points(axes, named, (chart.x.with_zero, chart.y.with_zero))
     return marks
 
 
@@ -458,17 +458,19 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def _name_points(axes: Axes, named: Sequence[Sequence[tuple[Point, str]]]) -> None:
+def _name_points(axes: Axes, named: Sequence[Sequence[tuple[Point, str]]], zeros: tuple[bool, bool]) -> None:
     """Texts beside their points, on neither points nor each other where there is space, with a line where they are far.
 
     Args:
         axes: Where they stand.
         named: The points of each series, each with its text, or an empty one.
+        zeros: Whether there is a line at x = 0, and at y = 0.
     """
     box = axes.get_window_extent()
     every = [(number, *each) for number, texts in enumerate(named) for each in texts]
     at = [tuple(map(float, axes.transData.transform(point))) for _, point, _ in every]
     taken = [(x - _POINT_REACH, y - _POINT_REACH, x + _POINT_REACH, y + _POINT_REACH) for x, y in at]
+    taken += _zero_lines(axes, box, zeros)
     for place in sorted(range(len(every)), key=lambda place: at[place][1]):
         (number, point, text), (x, y) = every[place], at[place]
         if not text:
@@ -492,6 +494,15 @@ def _name_points(axes: Axes, named: Sequence[Sequence[tuple[Point, str]]]) -> No
             note.arrow_patch.set_gid(f"names-{number}")
 
 
+def _zero_lines(axes: Axes, box: Bbox, zeros: tuple[bool, bool]) -> Iterator[_Box]:
+    """Where the lines at zero are, which would strike a text through."""
+    x, y = map(float, axes.transData.transform((0 if zeros[0] else axes.get_xlim()[0], 0)))
+    if zeros[0]:
+        yield x - 1, box.y0, x + 1, box.y1
+    if zeros[1]:
+        yield box.x0, y - 1, box.x1, y + 1
+
+
 def _beside(x: float, y: float, text: str, is_right: bool) -> _Box:
     """Where a text stands that is beside a place, in points."""
     start = x + _NAME_GAP if is_right else x - _NAME_GAP - _LETTER * len(text)
@@ -505,7 +516,7 @@ def _overlap(one: _Box, other: _Box) -> bool:
 def _bar_axes(chart: BarChart) -> tuple[Figure, Axes]:
     """Space for the groups' names on the left, and for values beyond the ends of bars on either side."""
     values = [value if _is_drawn(value) else 0.0 for bars in chart.bars for value in bars.values]
-    longest = max((min(len(name), _MAX_NAME) for name in chart.groups), default=0)
+    longest = max((len(line) for name in chart.groups for line in _lines_of(name)), default=0)
     letters = max((len(letter) + 3 for letter in warning_marks(chart).values()), default=0)
     beyond = _BAR_VALUES + _LETTER * letters
     left = _LETTER * longest + 8 + beyond * (min(values, default=0) < 0)
@@ -516,7 +527,14 @@ def _bar_axes(chart: BarChart) -> tuple[Figure, Axes]:
 
 
 def _group_height(chart: BarChart) -> int:
-    return _BAR_HEIGHT * len(chart.bars) + _GROUP_GAP
+    """As high as the bars of a group, or the name of one where that has more lines."""
+    n_lines = max((len(_lines_of(name)) for name in chart.groups), default=0)
+    return max(_BAR_HEIGHT * len(chart.bars), _LINE_HEIGHT * n_lines) + _GROUP_GAP
+
+
+def _lines_of(name: str) -> list[str]:
+    """A name in lines, whole: two that are the same but for some letters must not look alike."""
+    return wrap(one_line(name), _LINE_LETTERS)
 
 
 def _is_drawn(value: float | None) -> TypeGuard[float]:
@@ -531,7 +549,7 @@ def _draw_bars(axes: Axes, chart: BarChart) -> dict[str, Mark]:
     marks = {}
     for number, bars in enumerate(chart.bars):
         for place, (group, value) in enumerate(zip(chart.groups, bars.values, strict=True)):
-            middle = place * height + (_GROUP_GAP + _BAR_HEIGHT) / 2 + number * _BAR_HEIGHT
+            middle = (place + 0.5) * height + (number - (len(chart.bars) - 1) / 2) * _BAR_HEIGHT
             warning = bars.warning(place)
             letter = f" ({letters[warning]})" if warning else ""
             if not _is_drawn(value):
@@ -542,8 +560,12 @@ def _draw_bars(axes: Axes, chart: BarChart) -> dict[str, Mark]:
             _value_text(axes, text + letter, value, middle, gid)
             said = one_line(f"{group}, {bars.label}: {text} {chart.unit}{_warned(warning)}")
             marks[gid] = Mark(one_line(bars.label), (said,))
-    _set_up(axes, axes.xaxis, Axis(f"{chart.quantity} [{chart.unit}]".strip(), with_zero=True))
-    return marks | _name_groups(axes, chart)
+    drawn = [value for bars in chart.bars for value in bars.values if _is_drawn(value)]
+    least = _SHORTEST_AXIS * 10.0**-chart.digits
+    ends = tuple(math.copysign(least, value) for value in drawn if value)
+    _set_up(axes, axes.xaxis, Axis(f"{chart.quantity} [{chart.unit}]".strip(), with_zero=True, includes=ends))
+    _name_groups(axes, chart)
+    return marks
 
 
 def _bar(value: float, middle: float, colour: str, gid: str) -> Rectangle:
@@ -553,17 +575,15 @@ def _bar(value: float, middle: float, colour: str, gid: str) -> Rectangle:
     return bar
 
 
-def _name_groups(axes: Axes, chart: BarChart) -> dict[str, Mark]:
-    """Names beside their groups; one that had to be cut says all of itself."""
+def _name_groups(axes: Axes, chart: BarChart) -> None:
+    """Names beside their groups, a text for each line."""
     beside = blended_transform_factory(IdentityTransform(), axes.transData)
-    height, marks = _group_height(chart), {}
-    for place, name in enumerate(map(one_line, chart.groups)):
-        gid, is_short = f"group-{place}", len(name) <= _MAX_NAME
-        text = name if is_short else name[: _MAX_NAME - 1] + "…"
-        axes.text(0, (place + 0.5) * height, text, transform=beside, va="center_baseline", gid=gid)
-        if not is_short:
-            marks[gid] = Mark("", (name,))
-    return marks
+    height = _group_height(chart)
+    for place, name in enumerate(chart.groups):
+        lines = _lines_of(name)
+        first = (place + 0.5) * height - (len(lines) - 1) / 2 * _LINE_HEIGHT
+        for number, line in enumerate(lines):
+            axes.text(0, first + number * _LINE_HEIGHT, line, transform=beside, va="center_baseline")
 
 
 def _value_text(axes: Axes, value: str, end: float, middle: float, gid: str = "") -> None:

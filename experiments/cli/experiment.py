@@ -150,7 +150,8 @@ class Experiment(Command):
         out: Folder of results; an unfinished run goes on there.
         format: Format of the printed tables.
         report: Write a report (.html ...) at the end.
-        plan: Print the units of work as JSON lines, with about how many seconds each takes, and run nothing.
+        plan: Print the units of work of the whole run as JSON lines, those that are done already among them, with about
+            how many seconds each takes, and run nothing.
         execution: Where units of work run; no result depends on it.
     """
 
@@ -254,7 +255,7 @@ class ToolByTool(Experiment):
     """CNNs in the place of, or after, VVC's in-loop filters: Tables 1 to 3, BD-rate, complexity, times.
 
     Attributes:
-        sequences: Folder or file of pictures; default: the data folder, else scikit-image.
+        sequences: Folder or file of pictures, one: a folder has several; default: the data folder, else scikit-image.
         bd_rate: Interpolation of BD-rate.
         cache: Folder of finished encodings.
         options: What is run.

@@ -86,17 +86,16 @@ def parse(kind: type[_Options], words: Sequence[str], *, prog: str, examples: Se
     try:
         made = _made(kind, words, prog, examples)
     except InputError as error:
-        option = _to_repeat(kind, words, prog, examples, str(error))
-        hint = f"; {option} takes one value: repeat it before each other one (see" if option else "(see"
-        raise InputError(str(error).replace(" (see" if option else "(see", hint, 1)) from error
+        hint = _of_one_value(kind, words, prog, examples, str(error))
+        raise InputError(str(error).replace(" (see", f"{hint} (see", 1)) from error
     for option, others in _without_repeated(words):
         if _is_made(made, others, prog, examples):
             raise InputError(f"{option}: is there twice, and one would be lost; give it once (see {prog} --help)")
     return made
 
 
-def _to_repeat(kind: type[Any], words: Sequence[str], prog: str, examples: Sequence[str], refusal: str) -> str:
-    """The option that may come again and has several values behind it, of which the second is refused; else empty."""
+def _of_one_value(kind: type[Any], words: Sequence[str], prog: str, examples: Sequence[str], refusal: str) -> str:
+    """What to say where an option of one value has several behind it, of which the second is refused; else empty."""
     said = (f"unknown: {word}" for word in words)
     place = next((at for at, text in enumerate(said) if refusal.startswith((f"{text} (", f"{text}, ", f"{text};"))), 0)
     option = next((word for word in reversed(words[:place]) if word.startswith("--")), "").partition("=")[0]
@@ -107,10 +106,13 @@ def _to_repeat(kind: type[Any], words: Sequence[str], prog: str, examples: Seque
     repaired = [*words[:place], *again, *words[end:]]
     try:
         made = _made(kind, repaired, prog, examples)
+        is_lost = any(_is_made(made, others, prog, examples) for _, others in _without_repeated(repaired))
     except (InputError, HelpAsked):
-        return ""
-    is_lost = any(_is_made(made, others, prog, examples) for _, others in _without_repeated(repaired))
-    return "" if is_lost else option
+        is_lost = True
+    if not is_lost:
+        return f"; {option} takes one value: repeat it before each other one"
+    is_behind_a_value = words[place - 2].partition("=")[0] == option and place > 1
+    return f"; {option} takes one value" if is_behind_a_value else ""
 
 
 def _without_repeated(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:

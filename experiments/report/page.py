@@ -351,7 +351,9 @@ def _summary(sections: Sequence[Section]) -> str:
     versions = sorted({_version(header) for header in headers})
     dates = sorted({header["date"][:10] for header in headers if "date" in header})
     span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}" if dates else "an unknown date"
-    number = "1 experiment" if len(sections) == 1 else f"{len(sections)} experiments"
+    n_experiments = len({section.experiment for section in sections})
+    number = "1 experiment" if n_experiments == 1 else f"{n_experiments} experiments"
+    number += f" in {len(sections)} configurations" if n_experiments == 1 < len(sections) else ""
     return f"{number}, {span}, {', '.join(versions)}. Every number is made from rows measured in the runs named below."
 
 

@@ -37,11 +37,13 @@ from vvc_nnr.experiments.tables.bd_rate_tables import (
     stream_lengths,
     variant_label,
 )
-from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, ToolResults, Variant, image_means
+from vvc_nnr.experiments.tables.means import ANCHOR, OVERALL, ToolResults, Variant, image_means, overall_title
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES, configuration_suffix
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES
 from vvc_nnr.experiments.tables.stored import StoredImages, StoredTools, StoredZoo, load
 from vvc_nnr.experiments.tables.table import Cell, Table, cell_texts, with_remarks
+
+TOOL_BY_TOOL = "tool-by-tool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Section:
     """One experiment.
 
     Attributes:
-        name: Its name on the command line, such as "tool-by-tool".
+        name: Its name on the command line, such as "tool-by-tool", and its configuration if that is not all intra.
         title: Its name for people.
         lead: What was asked and how, in a sentence or two.
         findings: The numbers to take home.
@@ -119,6 +121,11 @@ class Section:
         )
 
     @property
+    def experiment(self) -> str:
+        """Its name on the command line: sections of several configurations are of one experiment."""
+        return TOOL_BY_TOOL if self.name.startswith(TOOL_BY_TOOL) else self.name
+
+    @property
     def all_tables(self) -> dict[str, Table]:
         """All tables by file name, in their order."""
         return {**self.tables, **self.more_tables}
@@ -148,6 +155,10 @@ _TOOL_LEAD = (
     "Networks in the place of, or after, the in-loop filters of VVC intra pictures, with their weights as "
     "trained and as decoded from compressed files. Decisions that the encoder takes are counted in the rate."
 )
+_DECODED_LEAD = (
+    "Networks in the place of, or after, a codec's in-loop filters, on pictures that were decoded elsewhere, with "
+    "their weights as trained and as decoded from compressed files. Decisions that the encoder takes are counted in the rate."
+)
 _UNFINISHED = "No sequence has all of its pictures yet: run the experiment again, it goes on where it was cut off."
 _INTER_LEAD = (
     "Networks after all in-loop filters of VVC, behind the decoder, with their weights as trained and as decoded from "
@@ -169,9 +180,10 @@ _WAY_TITLES: Mapping[Way, str] = {
     "full": "full strength",
 }
 _NETWORK_BITS_NOTE = (
-    "In N pictures: the network's whole file once in a stream of N pictures. The table has a single picture as well."
+    "BD-rate of luma, {of}. In N pictures: the network's whole file once in a stream of N pictures. The table has a "
+    "single picture as well."
 )
-_COMPLEXITY_NOTE = "Lower is better: BD-rate of luma over all sequences, the network's bits not counted."
+_COMPLEXITY_NOTE = "Lower is better: BD-rate of luma, {of}, the network's bits not counted."
 
 
 def tool_section(stored: StoredTools) -> Section:
@@ -191,10 +203,12 @@ def tool_section(stored: StoredTools) -> Section:
     first = [name for name in (f"{each}{suffix}" for each in _FIRST) if name in tables]
     first += [name for name in ("table1_size",) if suffix and name in tables]
     numbered = {f"jvet_{number}{suffix}": table for number, table in enumerate(ordered.values(), start=1)}
+    lead = _INTER_LEAD if suffix else _TOOL_LEAD
+    lead = _DECODED_LEAD if stored.last_run.settings.get("manifest") else lead
     return Section(
-        "tool-by-tool" + (f"-{configuration.name}" if suffix else ""),
+        TOOL_BY_TOOL + (f"-{configuration.name}" if suffix else ""),
         "In-loop filtering, tool by tool" + (f": {configuration.title}" if suffix else ""),
-        (_INTER_LEAD if suffix else _TOOL_LEAD) if results.sequences else _UNFINISHED,
+        lead if results.sequences else _UNFINISHED,
         tuple(_tool_findings(results, ordered, finals)),
         (*_adapted_charts(tables.get(f"adapted_filters{suffix}")), *_chart_groups(results, savings, ordered, finals)),
         {name: tables[name] for name in first},
@@ -213,7 +227,8 @@ def _tool_findings(
             row = results.networks[variant.network, variant.weights]
             cost = f"{row.title}, {row.kmac_per_luma_sample or 0:.1f} kMAC/luma sample, {row.n_bytes / 1024:.1f} KB"
             against = LOOP_FILTER_TITLES[anchor.loop_filters]
-            finding = overall_finding(table, f"luma BD-rate against {against}, {variant.network} ({cost})")
+            of = overall_title([results]).removeprefix(OVERALL).replace("without", "without classes")
+            finding = overall_finding(table, f"luma BD-rate{of} against {against}, {variant.network} ({cost})")
             if finding:
                 yield finding
 
@@ -221,7 +236,7 @@ def _tool_findings(
 def overall_finding(table: Table, label: str) -> Finding | None:
     """The luma BD-rate of "Overall"; None if there is none."""
     for number, (row, texts) in enumerate(zip(table.rows, cell_texts(table), strict=True)):
-        if row[:2] == (OVERALL, MEAN) and row[2] is not None:
+        if row[1] == MEAN and str(row[0]).startswith(OVERALL) and row[2] is not None:
             return Finding(texts[2], "%", label, table.warning(number, 2))
     return None
 
@@ -232,8 +247,12 @@ def _chart_groups(
     jvet: Mapping[tuple[Variant, Variant], Table],
     finals: list[Variant],
 ) -> Iterator[ChartGroup]:
+    n_all = len(results.sequences)
+    of = f"mean of all {n_all} sequences" if n_all > 1 else "of one sequence"
     if jvet:
-        yield ChartGroup("Complexity against gain", (_complexity_chart(results, savings),), note=_COMPLEXITY_NOTE)
+        yield ChartGroup(
+            "Complexity against gain", (_complexity_chart(results, savings),), note=_COMPLEXITY_NOTE.format(of=of)
+        )
         bars = {pair: bar_chart(table, table.title) for pair, table in jvet.items()}
         final = tuple(chart for pair, chart in bars.items() if pair[0] in finals)
         others = tuple(chart for pair, chart in bars.items() if pair[0] not in finals)
@@ -241,7 +260,7 @@ def _chart_groups(
         sent = [variant for variant in finals if len(stream_lengths(variant)) > 1]
         if sent and ANCHOR in results.variants:
             chart = _network_bits_chart(results, savings, sent)
-            yield ChartGroup("The network in the stream", (chart,), note=_NETWORK_BITS_NOTE)
+            yield ChartGroup("The network in the stream", (chart,), note=_NETWORK_BITS_NOTE.format(of=of))
     if results.configuration.is_inter and finals and results.sequences:
         yield ChartGroup("Temporal layers", (layer_chart(results, finals),))
     singles = {name: (name,) for name in results.sequences}

@@ -142,7 +142,8 @@ class ListedPictures:
         name: What lists them, for notes.
         max_pictures: Pictures per sequence that are used at most, from the first on, as in the options of the run; None
             for all.
-        config: The coding configuration that they are of, which is not checked.
+        config: The coding configuration that they are of; that inter pictures are not called all intra is checked
+            where logs say what they are.
 
     Attributes:
         sources: The originals, in the order of the rows.
@@ -151,7 +152,7 @@ class ListedPictures:
 
     Raises:
         InputError: If a row or file is missing, doubled, or does not fit the others: size, bit depth, number of
-            pictures.
+            pictures; or a log has inter pictures and the configuration none.
         BitstreamError: If a file is damaged.
         UnsupportedError: If pictures have a format that networks here do not take.
     """
@@ -174,6 +175,7 @@ class ListedPictures:
         for row in rows:
             n_decoded = self._check_fits(row, originals[row.sequence])
             self._bits[row.key] = _bits_of(row, n_decoded, max_pictures)
+            _check_configuration(row, self._bits[row.key].log, config)
         _check_one_depth(rows, self._decoded)
 
     encoder = ""
@@ -457,6 +459,20 @@ def _check_one_depth(rows: Iterable[ListedRow], decoded: Mapping[tuple[str, int,
             raise InputError(
                 f"{row.where}, column decoded: {mine} bit, and at {first.where} {row.sequence} has {other} bit; must "
                 "be as many"
+            )
+
+
+def _check_configuration(row: ListedRow, log: EncoderLog | None, config: ConfigName) -> None:
+    """Refuses inter pictures as all intra, where networks would be told the row's QP for each of them."""
+    if log is None or log.pictures is None or CONFIGURATIONS[config].is_inter:
+        return
+    inter = [place for place, each in enumerate(log.pictures) if each.slice_type in ("P", "B")]
+    if inter:
+        with row.naming("log"):
+            raise InputError(
+                f"{row.log}: {len(inter)} of {log.n_pictures} pictures have P or B slices, as picture {inter[0]}, and "
+                f"config {config} is all intra, with QP {row.qp} for all; name the configuration, --config ra (random "
+                "access) or ldb (low delay B): networks are then told the QP of each picture"
             )
 
 

@@ -158,7 +158,7 @@ def _run(
     lows, highs = [axis[0] for axis in axes], [axis[-1] for axis in axes]
     overlap = (min(highs) - max(lows)) / (max(highs) - min(lows))
     if overlap < _MIN_OVERLAP:
-        found.append(f"the curves overlap by {100 * overlap:.0f} %, less than half")
+        found.append(f"the curves overlap by {math.floor(100 * overlap)} %, less than half")
     if difference.min() < -_CROSS_TOLERANCE and difference.max() > _CROSS_TOLERANCE:
         found.append("the curves cross")
     return float(value), tuple(found)

@@ -20,6 +20,7 @@ from vvc_nnr.experiments.tables.means import (
     Variant,
     class_order,
     mean_or_none,
+    overall_title,
 )
 from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, warning_text
@@ -42,7 +43,10 @@ MEAN = "mean"
 DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener": "on + Wiener"}
 _TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
 Notes: TypeAlias = tuple[str, ...]
-_CTC_OVERALL_NOTE = "Overall of this table: without classes D and F, as in JVET's common test conditions."
+_CTC_OVERALL_NOTE = (
+    "{title}: the mean of the other classes' sequences, as in JVET's common test conditions. Overall (N) in other tables "
+    "is of all N sequences."
+)
 _MEAN_NOTE = "Averaging: the BD-rate of each sequence first, then the mean over sequences (as in the JVET spreadsheet)."
 _CURVE_NOTE = (
     "Averaging: rates and PSNR first, the mean over sequences at each QP, then the BD-rate of the two mean curves. "
@@ -371,13 +375,14 @@ def configurations_table(
         for column in (*RATE_COLUMNS, *TIME_COLUMNS)
     ]
     variants = dict.fromkeys(v for each in results for v in each.tests if v.network and ANCHOR in each.variants)
+    overall = overall_title(results)
     rows: list[tuple[Cell, ...]] = []
     marks: list[CellWarning] = []
     for variant in variants:
         first = next(each for each in results if variant in each.variants)
         groups = dict.fromkeys(name for each in results for name in each.classes)
         for group in [*sorted(groups, key=class_order), OVERALL]:
-            label = group if group == OVERALL else f"Class {group}"
+            label = overall if group == OVERALL else f"Class {group}"
             cells: list[Cell] = [*way_cells(first, variant), label]
             for each, its in zip(results, savings, strict=True):
                 names = each.ctc_overall if group == OVERALL else each.classes.get(group, ())
@@ -386,10 +391,15 @@ def configurations_table(
                 cells += [*_plane_savings(its, names, Comparison(variant)), *times]
             rows.append(tuple(cells))
     titles = ", ".join(f"{each.configuration.name.upper()}: {each.configuration.title}" for each in results)
-    apart = (_CTC_OVERALL_NOTE,) if any(len(each.ctc_overall) < len(each.sequences) for each in results) else ()
     columns = (*WAY_COLUMNS, Column("Class", text=True), *per_result)
     title = f"BD-rate ({method}) against all filters in each coding configuration"
-    return Table(title, columns, tuple(rows), (f"{titles}.", _MEAN_NOTE, *apart, *notes), tuple(marks))
+    return Table(
+        title, columns, tuple(rows), (f"{titles}.", _MEAN_NOTE, *_overall_notes(overall), *notes), tuple(marks)
+    )
+
+
+def _overall_notes(title: str) -> Notes:
+    return (_CTC_OVERALL_NOTE.format(title=title),) if title != OVERALL else ()
 
 
 def _jvet_table(
@@ -408,9 +418,9 @@ def _jvet_table(
         for name in members:
             add(ctc_class, name, (name,))
         add(f"Class {ctc_class}", MEAN, members)
+    overall = overall_title([results])
     if results.sequences:
-        add(OVERALL, MEAN, results.ctc_overall)
-    if len(results.ctc_overall) < len(results.sequences):
-        notes = (_CTC_OVERALL_NOTE, *notes)
+        add(overall, MEAN, results.ctc_overall)
+    notes = (*_overall_notes(overall), *notes)
     title = f"BD-rate ({method}) of {variant_label(results, variant)} against {LOOP_FILTER_TITLES[anchor.loop_filters]}"
     return Table(title, JVET_COLUMNS, tuple(rows), notes, tuple(marks))

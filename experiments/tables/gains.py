@@ -18,6 +18,7 @@ from vvc_nnr.experiments.records.weights import ORIGINAL, is_adapted, weights_ti
 from vvc_nnr.experiments.tables.bd_rate import Interpolation, Point, bd_rate_percent
 from vvc_nnr.experiments.tables.bd_rate_tables import (
     PLANE_HEADS,
+    RATE_COLUMNS,
     WAY_COLUMNS,
     Comparison,
     Notes,
@@ -38,7 +39,7 @@ from vvc_nnr.experiments.tables.means import (
     number,
     psnr_column,
 )
-from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES
+from vvc_nnr.experiments.tables.notes import LOOP_FILTER_TITLES, counted
 from vvc_nnr.experiments.tables.paper_tables import METHOD_TITLES
 from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table, warning_text, without_empty_columns
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 _GAIN_COLUMNS = tuple(Column(PLANE_HEADS[plane], "dB", signed=True) for plane in PLANES)
 _MAX_NAMED = 6
+_RATE_DIGITS = RATE_COLUMNS[0].digits
+_COSTLY = "sequences, BD-rate +0.01 % or more"
 
 
 def gain_table(results: ToolResults, notes: Notes) -> Table:
@@ -67,7 +70,7 @@ def gain_table(results: ToolResults, notes: Notes) -> Table:
         for qp in results.qps
     ]
     note = (
-        f"Gain in PSNR at the same QP, mean over {len(results.sequences)} sequences. Rate: pictures and decisions, "
+        f"Gain in PSNR at the same QP, mean over {counted(results.sequences)}. Rate: pictures and decisions, "
         "without the network."
     )
     return without_empty_columns(Table("PSNR gain per QP", columns, tuple(rows), (note, *notes)))
@@ -155,7 +158,7 @@ def worse_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
                 worse.setdefault(count.kind, []).extend(_names_of(results, variant, count))
     note = (
         "Worse than the codec with all in-loop filters: PSNR is lower at one QP or more; of a sequence: the mean PSNR "
-        "of its pictures. BD-rate above 0: more bits at equal PSNR. What decisions switch off stays as it was before "
+        "of its pictures. BD-rate of +0.01 % or more: more bits at equal PSNR. What decisions switch off stays as it was before "
         "the network; for a network that replaces the filters that is not the picture it is compared with."
     )
     alarms = [f"ALARM: {kind}, worse with decisions: {_some(names)}." for kind, names in worse.items() if names]
@@ -226,7 +229,7 @@ def _worse_counts(results: ToolResults, savings: Savings, variant: Variant) -> l
     ]
     if savings:
         costly = {plane: _costly(results, savings, variant, plane) for plane in PLANES}
-        counts.append(_Count("sequences, BD-rate above 0", n_sequences, costly))
+        counts.append(_Count(_COSTLY, n_sequences, costly))
     return counts
 
 
@@ -256,9 +259,9 @@ def _worse_sequences(results: ToolResults, variant: Variant, plane: PlaneOrAll) 
 
 
 def _costly(results: ToolResults, savings: Savings, variant: Variant, plane: PlaneOrAll) -> list[str]:
-    """The sequences whose BD-rate is above zero."""
+    """The sequences whose BD-rate is above zero as tables print it."""
     rates = {name: mean_saving(savings, (name,), Comparison(variant, plane)) for name in results.sequences}
-    return [name for name, rate in rates.items() if rate is not None and rate > 0]
+    return [name for name, rate in rates.items() if rate is not None and round(rate, _RATE_DIGITS) > 0]
 
 
 def _can_switch_off(variant: Variant) -> bool:
@@ -315,7 +318,7 @@ MIN_POINTS_OF_A_CURVE = 4
 _NOTES = (
     "Rate in percent more than the anchor's at equal quality, negative: fewer bits. Of curves of four points or more "
     "it is the BD-rate (pchip); of fewer, the mean over the points of their rate against that of the anchor's curve "
-    "(pchip) at their quality, and none where that has no such quality.",
+    "(pchip) at their quality, and none where the anchor has no such quality among those that were run.",
     "Points: means over the images. SSIM and MS-SSIM are compared as -10 log10(1 - score).",
     "Operating points of one network, and autoencoders of one architecture that have one point each, are one curve, by "
     "rising rate, if they are four or more.",
@@ -438,7 +441,7 @@ def _rate_percent(anchor: Sequence[Point], points: Sequence[Point]) -> tuple[flo
         return found.value_percent, "; ".join(found.warnings)
     inside = [point for point in points if anchor[0][1] <= point[1] <= anchor[-1][1]]
     if not inside:
-        return None, "the anchor's curve has no such quality"
+        return None, "the anchor at the qualities that were run has no such quality"
     changes = [100 * (rate / _rate_at(anchor, db) - 1) for rate, db in inside]
     left = len(points) - len(inside)
     return float(np.mean(changes)), f"{left} points beyond the anchor's curve are left out" if left else ""

@@ -176,6 +176,13 @@ class ToolResults:
         grid = self.grids.get((variant, column))
         return None if grid is None else number(grid.mean(sequences, qps))
 
+    def scored(self, sequences: Iterable[str], column: str) -> tuple[str, ...]:
+        """The sequences that have a value of the codec's own pictures, or of any, in a column at some QP."""
+        grids = [grid for (_, name), grid in self.grids.items() if name == column]
+        return tuple(
+            name for name in sequences if any(not math.isnan(v) for grid in grids for v in grid.values[name].values())
+        )
+
     def curve(
         self,
         sequences: Sequence[str],
@@ -244,6 +251,14 @@ def tool_results(rows: pd.DataFrame, networks: Iterable[NetworkRow], qps: Sequen
     return ToolResults(
         found_qps, variants, sequences, left_out, costs, comparable, means, grids, configuration=configuration
     )
+
+
+def overall_title(results: Iterable[ToolResults]) -> str:
+    """What "Overall" in JVET's layout is called (`ToolResults.ctc_overall`): which classes it leaves out, if any."""
+    left_out = {
+        ctc_class for each in results for name, ctc_class in each.sequences.items() if name not in each.ctc_overall
+    }
+    return f"{OVERALL} without {', '.join(sorted(left_out))}" if left_out else OVERALL
 
 
 def difference(value: float | None, anchor: float | None) -> float | None:

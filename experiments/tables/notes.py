@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import replace
 
 from vvc_nnr.codec.configuration import Configuration
@@ -79,7 +79,7 @@ def tool_notes(conventions: Conventions, results: ToolResults) -> tuple[str, ...
 
 
 def _codec_notes(conventions: Conventions, results: ToolResults) -> list[str]:
-    """Filters, configuration and encoder; of pictures decoded elsewhere the configuration if it is not all intra."""
+    """Filters, configuration and encoder; of pictures decoded elsewhere as what they are taken."""
     title = results.configuration.title
     said = title[:1].upper() + title[1:]
     parts = [f"In-loop filters: {conventions.loop_filters}."] if conventions.loop_filters else []
@@ -87,6 +87,8 @@ def _codec_notes(conventions: Conventions, results: ToolResults) -> list[str]:
         parts.append(f"{said}, {conventions.encoder}.")
     elif results.configuration.is_inter:
         parts.append(f"{said}, as named and not checked.")
+    elif conventions.loop_filters:
+        parts.append(f"Taken as {title}, not checked where no log names slices: networks are told the encoding's QP.")
     return [" ".join(parts)] if parts else []
 
 
@@ -142,7 +144,12 @@ def _left_out_notes(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return [f"Left out, some of their results are missing: {len(names)} sequences ({shown})."]
+    return [f"Left out, some of their results are missing: {counted(names)} ({shown})."]
+
+
+def counted(sequences: Sized) -> str:
+    """How many sequences: "1 sequence", "2 sequences"."""
+    return f"{len(sequences)} sequence{'' if len(sequences) == 1 else 's'}"
 
 
 def listed(qps: Sequence[int]) -> str:

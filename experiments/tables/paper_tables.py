@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from vvc_nnr.experiments.records.provenance import Conventions
@@ -28,8 +29,8 @@ from vvc_nnr.experiments.tables.means import (
     difference,
     image_means,
 )
-from vvc_nnr.experiments.tables.notes import SEEDS_NOTE, listed, tool_notes, weights_notes
-from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Table
+from vvc_nnr.experiments.tables.notes import SEEDS_NOTE, counted, listed, tool_notes, weights_notes
+from vvc_nnr.experiments.tables.table import Cell, CellWarning, Column, Quoted, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,11 +77,16 @@ _SCORE_NOTES: dict[Score, str] = {
 
 @dataclass(frozen=True, slots=True)
 class PaperScores:
-    """One row of the paper's Table 2 (dB) or 3 (SSIM); texts keep the printed digits."""
+    """One row of the paper's Table 2 (dB) or 3 (SSIM)."""
 
-    in_loop_filter: str
-    original: str
-    reconstructed: str
+    in_loop_filter: Quoted
+    original: Quoted
+    reconstructed: Quoted
+
+    @classmethod
+    def of(cls, *printed: str) -> PaperScores:
+        """The row as it is printed."""
+        return cls(*map(Quoted, printed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,32 +94,36 @@ class PaperRate:
     """One column of the paper's Table 4."""
 
     label: str
-    bpp: str
-    psnr_db: str
-    ssim: str
+    bpp: Quoted
+    psnr_db: Quoted
+    ssim: Quoted
+
+    @classmethod
+    def of(cls, label: str, *printed: str) -> PaperRate:
+        """The column as it is printed."""
+        return cls(label, *map(Quoted, printed))
 
 
-PAPER_ORIGINAL_KB = 781
-PAPER_COMPRESSED_KB = 204
+PAPER_ORIGINAL_KB, PAPER_COMPRESSED_KB = Quoted("781"), Quoted("204")
 """Table 1: float32, and 8 bits per weight."""
 PAPER_PSNR_DB = {
-    "B": PaperScores("34.23", "34.29", "34.27"),
-    "C": PaperScores("33.28", "33.41", "33.39"),
-    "D": PaperScores("33.02", "33.19", "33.18"),
-    OVERALL: PaperScores("33.52", "33.73", "33.71"),
+    "B": PaperScores.of("34.23", "34.29", "34.27"),
+    "C": PaperScores.of("33.28", "33.41", "33.39"),
+    "D": PaperScores.of("33.02", "33.19", "33.18"),
+    OVERALL: PaperScores.of("33.52", "33.73", "33.71"),
 }
 """Table 2: mean of QP 32 and 37, VTM 1.0, all intra."""
 PAPER_SSIM = {
-    "B": PaperScores("0.9588", "0.9591", "0.9589"),
-    "C": PaperScores("0.9612", "0.9653", "0.9641"),
-    "D": PaperScores("0.9631", "0.9674", "0.9665"),
-    OVERALL: PaperScores("0.9610", "0.9639", "0.9631"),
+    "B": PaperScores.of("0.9588", "0.9591", "0.9589"),
+    "C": PaperScores.of("0.9612", "0.9653", "0.9641"),
+    "D": PaperScores.of("0.9631", "0.9674", "0.9665"),
+    OVERALL: PaperScores.of("0.9610", "0.9639", "0.9631"),
 }
 """Table 3: as Table 2."""
 PAPER_END_TO_END = (
-    PaperRate("JPEG", "4.3", "28.244", "0.812"),
-    PaperRate("CNN-AE", "4.3", "29.121", "0.8541"),
-    PaperRate("reconstructed CNN-AE", "4.3", "29.103", "0.8534"),
+    PaperRate.of("JPEG", "4.3", "28.244", "0.812"),
+    PaperRate.of("CNN-AE", "4.3", "29.121", "0.8541"),
+    PaperRate.of("reconstructed CNN-AE", "4.3", "29.103", "0.8534"),
 )
 """Table 4: 1,000 images of CIFAR-10."""
 
@@ -130,7 +140,7 @@ def size_table(networks: Iterable[NetworkRow]) -> Table:
         Column("Ratio", digits=2),
     )
     ratio = PAPER_ORIGINAL_KB / PAPER_COMPRESSED_KB
-    theirs = ("paper", None, "uniform", 8, str(PAPER_ORIGINAL_KB), str(PAPER_COMPRESSED_KB), ratio)
+    theirs = ("paper", None, "uniform", 8, PAPER_ORIGINAL_KB, PAPER_COMPRESSED_KB, ratio)
     rows = list(dict.fromkeys(networks))
     compressed = [row for row in rows if row.weights != ORIGINAL and not is_adapted(row.weights)]
     notes = (
@@ -171,17 +181,21 @@ def all_scores_table(results: ToolResults, conventions: Conventions) -> Table:
     weights = _weights(results)
     columns = (Column("Score", text=True), Column("Plane", text=True), *_score_columns("", 5, 5, weights)[1:])
     names = results.groups.get(OVERALL, ())
-    cells = tuple(
-        (f"{score.name} [{score.unit}]" if score.unit else score.name, plane.capitalize(), *cells)
-        for score in SCORES
-        for plane in PLANE_TITLES
-        for network in results.network_names or ("",)
-        if names
-        for cells in (_score_cells(names, network, results, score.column(plane), weights),)
-    )
+    rows: list[tuple[Cell, ...]] = []
+    marks: list[CellWarning] = []
+    for score, plane in product(SCORES, PLANE_TITLES if names else ()):
+        title = f"{score.name} [{score.unit}]" if score.unit else score.name
+        scored = results.scored(names, score.column(plane))
+        for network in results.network_names or ("",):
+            cells = (title, plane.capitalize(), *_score_cells(names, network, results, score.column(plane), weights))
+            if len(scored) < len(names):
+                text = f"the mean of {len(scored)} of {len(names)} sequences, those that have the score"
+                places = (place for place, cell in enumerate(cells) if isinstance(cell, float))
+                marks += (CellWarning(len(rows), place, text) for place in places)
+            rows.append(cells)
     notes = (*_SCORE_NOTES.values(), _COLUMNS_NOTE, *tool_notes(conventions, results))
-    title = f"All scores of all planes, mean of QP {listed(results.qps)} over {len(names)} sequences"
-    return Table(title, columns, cells, notes)
+    title = f"All scores of all planes, mean of QP {listed(results.qps)} over {counted(names)}"
+    return Table(title, columns, tuple(rows), notes, tuple(marks))
 
 
 def end_to_end_table(rows: pd.DataFrame, networks: Sequence[NetworkRow], conventions: Conventions) -> Table:
@@ -314,11 +328,9 @@ def _score_cells(
 
 def _paper_cells(scores: PaperScores, weights: Sequence[str]) -> tuple[Cell, ...]:
     """The paper's anchor is VTM 1.0: deblocking and SAO; its network was compressed to 8 bit, uniform."""
-    anchor, original, reconstructed = (
-        float(text) for text in (scores.in_loop_filter, scores.original, scores.reconstructed)
-    )
-    digits = len(scores.original.partition(".")[2])
-    gain, loss = f"{original - anchor:+.{digits}f}", f"{reconstructed - original:+.{digits}f}"
+    anchor, original, reconstructed = scores.in_loop_filter, scores.original, scores.reconstructed
+    digits = len(original.text.partition(".")[2])
+    gain, loss = (Quoted(f"{each:+.{digits}f}") for each in (original - anchor, reconstructed - original))
     decoded = [scores.reconstructed if each == PAPER_WEIGHTS else None for each in weights]
     losses = [loss if each == PAPER_WEIGHTS else None for each in weights]
     return ("paper", None, scores.in_loop_filter, None, scores.original, *decoded, None, gain, *losses)
@@ -445,10 +457,10 @@ def setting_title(mean: ImageMean) -> str:
 
 
 def _paper_end_to_end() -> list[tuple[Cell, ...]]:
-    reference = float(PAPER_END_TO_END[1].psnr_db)
+    reference = PAPER_END_TO_END[1].psnr_db
     rows: list[tuple[Cell, ...]] = []
     for theirs in PAPER_END_TO_END:
-        gap = None if theirs.label == "CNN-AE" else float(theirs.psnr_db) - reference
+        gap = None if theirs.label == "CNN-AE" else theirs.psnr_db - reference
         setting = PAPER_WEIGHTS if theirs.label == RECONSTRUCTED else ""
         head = ("paper", theirs.label, setting, 1000, theirs.bpp, *[None] * len(AMORTISED_OVER))
         rows.append((*head, theirs.psnr_db, None, theirs.ssim, None, gap))

@@ -563,15 +563,23 @@ def _zoo_cells(row: ZooRow) -> tuple[Cell, ...]:
 
 def _zoo_notes(rows: Sequence[ZooRow], has_peer: bool) -> list[str]:
     tasks = dict.fromkeys(f"{row.network}: {row.data}." for row in rows if row.data)
+    methods = {row.method for row in rows}
+    ours = "vvc_nnr: roles, and QPs by the sizes of the weight tensors" if "vvc_nnr" in methods else ""
+    theirs = "nncodec 2.1.3: its defaults" if "nncodec" in methods else ""
+    codecs = "; ".join(filter(None, (ours, theirs)))
+    is_timed = any(row.encode_s is not None for row in rows)
     notes = [
         "Size: bytes of all tensors in their number formats, or of the whole coded file.",
-        "Times: processor time of one run, one thread.",
-        "vvc_nnr: roles, and QPs by the sizes of the weight tensors; nncodec 2.1.3: its defaults.",
-        "Calibrated: the smallest file within a loss on other photographs; all candidates timed, memory not taken.",
-        "Memory: most of the codec's process beyond what it had with the network loaded.",
-        "Weights published, bundled with this package, or random: real layout, but nothing to score.",
+        *(["Times: processor time of one run, one thread."] if is_timed else []),
+        *([f"{codecs}."] if codecs else []),
+        *(["Calibrated: the smallest file within a loss on other photographs; all candidates timed, memory not taken."]
+          if "calibrated" in methods else []),
+        *(["Memory: most of the codec's process beyond what it had with the network loaded."]
+          if any(row.memory_mib is not None for row in rows) else []),
+        *(["Weights random: real layout, but nothing to score."]
+          if any(row.weights == "random" for row in rows) else []),
         *tasks,
-    ]
+    ]  # fmt: skip
     if not has_peer:
         notes.append("The reference software was not run: VVC_NNR_PEER names no environment with it.")
     return notes

@@ -10,15 +10,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from vvc_nnr.errors import InputError, ShapeError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
+class Quoted(float):
+    """A number of another publication, which tables print with the digits that it has there.
+
+    Args:
+        text: The number as it is printed there.
+
+    Attributes:
+        text: The same.
+    """
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        """The number that a text is."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
 Cell: TypeAlias = str | int | float | None
-"""A text (also a number quoted with its own digits), a number that the column formats, or None: no result."""
+"""A text, a number that the column formats (or `Quoted`, that has its own digits), or None: no result."""
 
 _MAX_NAMES = 3
 
@@ -268,6 +288,8 @@ def _text(cell: Cell, column: Column) -> str:
             return "-"
         case str():
             return cell
+        case Quoted():
+            return cell.text
         case int():
             return f"{cell:{sign}d}"
         case float() if math.isinf(cell):

@@ -80,6 +80,7 @@ def test_what_is_typed_is_an_instance_of_the_library() -> None:
         (["--inner", "4"], "unknown: --inner"),
         (["--stepps", "4"], "perhaps --steps was meant"),
         (["--data"], "--data"),
+        (["--data", "a", "b"], "unknown: b; --data takes one value (see"),
     ],
 )
 def test_what_is_wrong_is_one_line(words: list[str], said: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from vvc_nnr.experiments.cli.main import main
+from vvc_nnr.experiments.report.sections import read_sections
 from vvc_nnr.experiments.tables.stored import read_tools
 from vvc_nnr.sequences.frame import Frame
 from vvc_nnr.sequences.metrics import frame_ms_ssim, frame_psnr_db, frame_ssim, mean_scores, score_sequence
@@ -72,9 +73,34 @@ def test_the_document_can_be_typed_in(elsewhere: Path, capsys: pytest.CaptureFix
         out, err = capsys.readouterr()
         assert err == ""
         assert ("\nbefore " in out) == ("filter" in command.split())
-    assert "codec by its logs: HM 16.20" in " ".join(read_tools(elsewhere / "named").tables()["bd_rate"].notes)
+    (section,) = read_sections(elsewhere / "named")
+    assert "VVC intra" not in section.lead
+    notes = " ".join(read_tools(elsewhere / "named").tables()["bd_rate"].notes)
+    assert "codec by its logs: HM 16.20" in notes
+    assert "Taken as all intra, not checked where no log names slices" in notes
     examples = doctest.DocTestParser().get_doctest("\n".join(blocks("python")), {}, "doc", str(DOCUMENT), 0)
     assert doctest.DocTestRunner().run(examples)[0] == 0
+
+
+def test_inter_pictures_are_not_taken_as_all_intra(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Networks would be told the row's QP for each of them; the page would call them intra pictures."""
+    for qp in QPS:
+        path = elsewhere / "log" / f"pass_qp{qp}.log"
+        head, first, second = path.read_text().splitlines()
+        inter = second.replace("I-SLICE", "B-SLICE").replace(f"QP {qp} ", f"QP {qp + 3} ")
+        path.write_text("\n".join((head, first, inter)))
+    command = "experiment tool-by-tool --decoded dec/pass_qp{qp}.yuv --originals orig/pass_96x64_8bit.yuv"
+    command = command.replace("pass_qp", "{sequence}_qp").replace("orig/pass_", "orig/{sequence}_")
+    words = [*command.split(), "--logs", "log/{sequence}_qp{qp}.log", "--networks", "inloop-vlop"]
+    words += ["--size", "96x64", "--bit-depth", "10", "--original-bit-depth", "8", "--out", "inter"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "log/pass_qp22.log: 1 of 2 pictures have P or B slices, as picture 1, and config ai is all intra" in said
+    assert "--config ra" in said
+    assert not Path("inter").exists()
+    assert main([*words, "--config", "ldb"]) == 0
+    (section,) = read_sections(elsewhere / "inter")
+    assert "pictures that were decoded elsewhere" in section.lead
 
 
 def test_scores_are_those_of_the_metrics(

@@ -98,6 +98,23 @@ def test_end_to_end_figure(image_rows: list[ImageRow]) -> None:
     assert list(axes.lines[3].get_ydata()) == pytest.approx([32, 39])
 
 
+def test_the_paper_s_points_stand_among_pictures_of_their_size_alone(image_rows: list[ImageRow]) -> None:
+    larger = [replace(row, bpp=row.bpp / 4) for row in image_rows]
+    figure = end_to_end_figure(larger)
+    assert not any("in the paper" in label for label in labels(figure.axes[0]))
+    assert "the paper's points, of CIFAR-10 (32x32)" in figure_note(figure)
+
+
+def test_ways_of_one_network_have_marks_of_their_own(
+    tool_rows: list[ToolRow], tool_networks: Sequence[NetworkRow]
+) -> None:
+    """Their curves lie close to each other: dashes alone do not tell them apart."""
+    decided = [replace(row, way="decisions") for row in tool_rows if row.network]
+    for axes in rd_figures([*tool_rows, *decided], tool_networks)["Overall"].axes:
+        marks = [(line.get_color(), line.get_marker()) for line in curves_of(axes)]
+        assert len(set(marks)) == len(marks)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_saving_twice_gives_the_same_bytes(
     image_rows: list[ImageRow],

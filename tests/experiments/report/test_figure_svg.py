@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -118,11 +119,36 @@ def test_names_from_outside_are_drawn_as_they_are() -> None:
     assert {"$_{$", "海 🎬", "a?b?"} <= set(texts(parsed(chart_svg(PointChart("t", RATE, PSNR, (series,)))), "text"))
 
 
-def test_a_long_name_is_cut_and_says_all_of_itself() -> None:
-    name = "a network of a very long name"
-    root = parsed(chart_svg(BarChart("t", "%", (name,), (Bars("b", (1.0,)),))))
-    assert name[:23] + "…" in texts(root, "text")
-    assert name in texts(root, "title")
+def test_long_names_beside_bars_stand_whole_in_several_lines() -> None:
+    """Names that differ at their ends alone must not look alike."""
+    names = tuple(f"inloop-vlop, decisions off, updates: {of}" for of in ("shared", "each", "auto"))
+    root = parsed(chart_svg(BarChart("t", "%", names, (Bars("b", (1.0, 2.0, 3.0)),))))
+    found = texts(root, "text")
+    assert [text for text in found if text.startswith("off, ")] == [
+        "off, updates: shared",
+        "off, updates: each",
+        "off, updates: auto",
+    ]
+    heights = [
+        float(each.get("y", "0")) for each in root.iter("text") if (each.text or "").startswith(("inloop", "off"))
+    ]
+    assert all(lower - upper > 10 for upper, lower in itertools.pairwise(heights))
+
+
+def test_bars_that_print_as_zero_look_like_zero() -> None:
+    """Their axis would be 0.004 % long, and they as long as any."""
+    root = parsed(chart_svg(BarChart("t", "%", ("B",), (Bars("Y", (0.004,)), Bars("Cb", (0.003,))))))
+    assert "+0.00" in texts(root, "text")
+    ticks = [float(text) for text in texts(root, "text") if text.replace(".", "").isdigit()]
+    assert max(ticks) >= 0.08
+
+
+def test_the_line_at_zero_strikes_no_name_through() -> None:
+    series = Series("s", ((1.0, 0.0), (2.0, 4.0)), names=("at zero", "above"), labelled=True)
+    root = parsed(chart_svg(PointChart("t", Axis("x"), Axis("y", with_zero=True), (series,))))
+    (name,) = (each for each in root.iter("text") if each.text == "at zero")
+    (zero,) = (each for each in root.iter("text") if each.text == "0")
+    assert abs(float(name.get("y", "0")) - float(zero.get("y", "0"))) >= 7
 
 
 def test_bars_grow_from_zero_both_ways() -> None:

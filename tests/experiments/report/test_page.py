@@ -164,6 +164,14 @@ def test_the_page_says_its_size_its_pictures_and_where_it_comes_from(
         assert text in page
 
 
+def test_one_run_in_several_configurations_is_one_experiment(results: Path, provenance: Provenance) -> None:
+    tools, *others = read_sections(results)
+    several = [tools, replace(tools, name="tool-by-tool-ra", title="random access")]
+    page = render_page("t", several, NO_PICTURES, provenance).decode()
+    assert "1 experiment in 2 configurations" in page
+    assert "3 experiments, " in render_page("t", [*several, *others], NO_PICTURES, provenance).decode()
+
+
 def test_the_same_results_make_the_same_page(results: Path, provenance: Provenance) -> None:
     pages = {render_page("t", read_sections(results), NO_PICTURES, provenance) for _ in range(2)}
     assert len(pages) == 1

@@ -77,6 +77,8 @@ def test_a_run_goes_on_and_says_what_is_absent(tmp_path: Path) -> None:
     assert "not here: weights.pth is not in the folder" in text
     assert "NaN or infinite: psnr_db" in text
     assert "VVC_NNR_PEER" in text
+    assert "vvc_nnr: roles, and QPs by the sizes of the weight tensors." in text
+    assert not any(word in text for word in ("Calibrated", "nncodec"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,12 @@ def test_warningful_curves_have_a_value_and_a_warning(test: list[Point], warning
     assert any(warning in text for text in result.warnings), result.warnings
 
 
+def test_less_than_half_never_prints_as_half() -> None:
+    anchor = [(100.0, 30.0), (200.0, 33.0), (400.0, 36.0), (800.0, 40.0)]
+    test = [(100.0, 35.01), (200.0, 36.0), (400.0, 38.0), (800.0, 40.0)]
+    assert bd_rate_percent(anchor, test).warnings[0] == "the curves overlap by 49 %, less than half"
+
+
 @pytest.mark.parametrize(
     ("test", "warning"),
     [

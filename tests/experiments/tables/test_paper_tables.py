@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -86,7 +87,31 @@ def test_psnr_table_against_sums_by_head(tool_rows: list[ToolRow], tool_networks
     assert rows["B (1)", "rep"] == pytest.approx(expected)
     expected = (33.75, 33.55, 33.5, 34.0, 33.99, 33.98, 0.25, 0.45, -0.01, -0.02)
     assert rows["Overall (2)", "post"] == pytest.approx(expected)
-    assert rows["Overall", "paper"] == (None, "33.52", None, "33.73", "33.71", None, None, "+0.21", "-0.02", None)
+    assert rows["Overall", "paper"] == (None, 33.52, None, 33.73, 33.71, None, None, 0.21, -0.02, None)
+
+
+def test_numbers_of_the_paper_are_numbers_in_its_digits(tool_networks: Networks) -> None:
+    cell = next(row for row in size_table(tool_networks).rows if row[0] == "paper")[4]
+    assert json.dumps(cell) == "781.0"
+    rows = [row for row in end_to_end_table([], []).rows if row[0] == "paper"]
+    assert json.dumps([row[7] for row in rows]) == "[28.244, 29.121, 29.103]"
+    assert "|  0.812 |" in to_markdown(end_to_end_table([], []))
+
+
+def test_means_over_fewer_sequences_are_marked(tool_rows: list[ToolRow], tool_networks: Networks) -> None:
+    """MS-SSIM is not there for planes below 176 samples."""
+    scored = [
+        replace(row, ms_ssim_y=0.9, ms_ssim_cb=0.9 if row.sequence == "Cactus" else None, ms_ssim_cr=None)
+        for row in tool_rows
+    ]
+    table = all_scores_table(tool_results(frame_of(scored, ToolRow), tool_networks, PAPER_QPS), CONVENTIONS)
+    marked = {(table.rows[each.row][:2], each.text) for each in table.warnings}
+    assert marked == {(("MS-SSIM", "Cb"), "the mean of 1 of 2 sequences, those that have the score")}
+    (row,) = (number for number, row in enumerate(table.rows) if row[:3] == ("MS-SSIM", "Cb", "rep"))
+    assert table.warning(row, 3)
+    single = [row for row in tool_rows if row.sequence == "Cactus"]
+    one = all_scores_table(tool_results(frame_of(single, ToolRow), tool_networks, PAPER_QPS), CONVENTIONS)
+    assert one.title.endswith("over 1 sequence")
 
 
 def test_both_modes_stand_in_all_four_tables(
@@ -164,7 +189,7 @@ def test_end_to_end_table_against_sums_by_head(image_rows: list[ImageRow], autoe
     )
     assert rows["ae-large", "JPEG, payload"][:3] == ("q90", 2, 4.5)
     assert rows["ae-large", "JPEG, optimised"][:3] == ("q50", 2, 4.3125)
-    assert rows["paper", "JPEG"][2] == "4.3"
+    assert rows["paper", "JPEG"][2] == 4.3
 
 
 def test_the_rate_with_the_networks_bytes(image_rows: list[ImageRow], autoencoders: Networks) -> None:
@@ -273,7 +298,7 @@ def test_unfinished_sequences_are_left_out_and_named(tool_rows: list[ToolRow], t
     whole = psnr_table([row for row in tool_rows if row.sequence == "Cactus"], tool_networks)
     unfinished = psnr_table(tool_rows[:-1][::-1], tool_networks)
     assert {row[0] for row in unfinished.rows} == {"D (1)", "B", "C", "D", "Overall (1)", "Overall"}
-    assert "1 sequences (Cactus)" in unfinished.notes[-3]
+    assert "1 sequence (Cactus)" in unfinished.notes[-3]
     assert len(whole.notes) == len(unfinished.notes) - 1
 
 

@@ -166,13 +166,20 @@ def test_one_picture_that_got_worse_is_counted_and_with_decisions_an_alarm() -> 
         counts = {r[3]: r[4:] for r in table.rows if r[2] == decisions}
         assert counts["pictures"] == (4, 0, 1, 0, 1)
         assert counts["sequences"] == (2, 0, 1, 0, 1)
-        assert counts["sequences, BD-rate above 0"][:2] == (2, 0)
+        assert counts["sequences, BD-rate +0.01 % or more"][:2] == (2, 0)
     alarms = [note for note in table.notes if note.startswith("ALARM")]
     assert alarms == [
         "ALARM: pictures, worse with decisions: pass picture 1 (net, file (NNC), on, Cb YUV).",
         "ALARM: sequences, worse with decisions: pass (net, file (NNC), on, Cb YUV).",
     ]
     assert not any("no picture and no sequence" in note for note in table.notes)
+
+
+def test_no_alarm_names_a_bd_rate_that_prints_as_zero() -> None:
+    table = tables_of(run(rates=(0.9, 1.00002)), [NETWORK], CONVENTIONS)["worse"]
+    assert not any("BD-rate" in note for note in table.notes if note.startswith("ALARM"))
+    table = tables_of(run(rates=(0.9, 1.001)), [NETWORK], CONVENTIONS)["worse"]
+    assert any("BD-rate +0.01 % or more" in note for note in table.notes if note.startswith("ALARM"))
 
 
 def test_what_replaces_the_filters_is_no_alarm() -> None:
