@@ -157,7 +157,8 @@ _TOOL_LEAD = (
 )
 _DECODED_LEAD = (
     "Networks in the place of, or after, a codec's in-loop filters, on pictures that were decoded elsewhere, with "
-    "their weights as trained and as decoded from compressed files. Decisions that the encoder takes are counted in the rate."
+    "their weights as trained and as decoded from compressed files. Decisions that the encoder takes are counted in "
+    "the rate."
 )
 _UNFINISHED = "No sequence has all of its pictures yet: run the experiment again, it goes on where it was cut off."
 _INTER_LEAD = (

@@ -44,8 +44,8 @@ DECISION_TITLES: Mapping[Way, str] = {"full": "off", "decisions": "on", "wiener"
 _TIMED_WAYS: Mapping[Way, str] = {"full": "full", "decisions": "decisions", "wiener": "Wiener"}
 Notes: TypeAlias = tuple[str, ...]
 _CTC_OVERALL_NOTE = (
-    "{title}: the mean of the other classes' sequences, as in JVET's common test conditions. Overall (N) in other tables "
-    "is of all N sequences."
+    "{title}: the mean of the other classes' sequences, as in JVET's common test conditions. Overall (N) in other "
+    "tables is of all N sequences."
 )
 _MEAN_NOTE = "Averaging: the BD-rate of each sequence first, then the mean over sequences (as in the JVET spreadsheet)."
 _CURVE_NOTE = (

@@ -158,8 +158,8 @@ def worse_table(results: ToolResults, savings: Savings, notes: Notes) -> Table:
                 worse.setdefault(count.kind, []).extend(_names_of(results, variant, count))
     note = (
         "Worse than the codec with all in-loop filters: PSNR is lower at one QP or more; of a sequence: the mean PSNR "
-        "of its pictures. BD-rate of +0.01 % or more: more bits at equal PSNR. What decisions switch off stays as it was before "
-        "the network; for a network that replaces the filters that is not the picture it is compared with."
+        "of its pictures. BD-rate of +0.01 % or more: more bits at equal PSNR. What decisions switch off stays as it "
+        "was before the network; for a network that replaces the filters that is not the picture it is compared with."
     )
     alarms = [f"ALARM: {kind}, worse with decisions: {_some(names)}." for kind, names in worse.items() if names]
     if not alarms and any(map(_can_switch_off, tests)):
