@@ -121,23 +121,23 @@ def test_a_unit_that_fails_is_named_and_alone_runs_again(
 
     def failing(experiment: EndToEndExperiment, unit: ImageUnit, named: Sequence[Named]) -> list[ImageRow]:
         made.append(unit.name)
-        if unit.name in ("large original, image 2", "JPEG, file near the rate of small"):
+        if unit.name in ("large original, image 2", "JPEG, curve, image 0"):
             raise InputError("no more")
         return measured(experiment, unit, named)
 
     with monkeypatch.context() as patched:
         patched.setattr(EndToEndExperiment, "measure", failing)
-        with pytest.raises(UnitsError, match="2 of 25 units failed: large original, image 2: no more; JPEG, file near"):
+        with pytest.raises(UnitsError, match="2 of 22 units failed: large original, image 2: no more; JPEG, curve"):
             run_end_to_end(pictures, NAMES, cut, options, PROVENANCE)
-    assert len(made) == N_FIRST + N_NEAR // 2  # of the network that failed no rate is known
+    assert len(made) == N_FIRST  # of the network that failed no rate is known, and the other's is out of reach
     assert [path.name for path in sorted((cut / "logs" / "end_to_end").iterdir())] == [
-        "JPEG__file_near_the_rate_of_small.log",
+        "JPEG__curve__image_0.log",
         "large_original__image_2.log",
     ]
     assert len(read_images(cut).rows) > 0
     executor = Pickling()
     run_end_to_end(pictures, NAMES, cut, options, PROVENANCE, executor=executor)
-    assert executor.n == 2 + N_NEAR // 2 - 1  # no optimised file is as small as either rate: the smallest is there
+    assert executor.n == 2 + N_NEAR - N_OUT_OF_REACH
     assert files(cut) == files(whole)
 
 
