@@ -23,6 +23,7 @@ centre.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
@@ -51,6 +52,12 @@ SAMPLE, SMALL, _PIECES = 1 << 14, 1 << 14, 4
 KINDS: tuple[RawKind, ...] = tuple(kind for kind in get_args(RawKind) if kind != "outliers")
 # Odd numbers that make words of values, and the share of different runs below which some repeat.
 _REPEATS = 0.98
+# Values in a run that the kernel looks at. By chance a run comes again that takes less than so many bits more than the
+# number of a place; a value counts as so many at least.
+_RUN, _CHANCE_BITS, _LEAST_BITS = 4, 10, 0.25
+# LZMA takes about half a second for so many values.
+_QUICK_VALUES = 1 << 17
+_ODD, _HALF_WORD = 0x9E3779B97F4A7C15, 29
 # Above this share of zeros they are told apart from other values.
 _MANY_ZEROS = 1 / 16
 _SIGNED_ZEROS = 2
@@ -104,9 +111,35 @@ def estimated_bytes(form: ExactForm) -> float:
 
 
 def may_repeat(bits: Bits) -> bool:
-    """Whether runs of four values come again: by one in 16 of them, of many in 64, chosen by what they are."""
+    """Whether runs of four values come again: by one in 16 of them, of many in 64, chosen by what they are.
+
+    Where values are so few that runs of four do by chance, those of large tensors are as long as tell; smaller ones are
+    left to LZMA, which is slow, but may be a percent shorter there.
+    """
+    if not _runs_come_again(bits):
+        return False
+    if len(bits) <= _QUICK_VALUES:
+        return True
+    counts = np.unique(sampled(bits), return_counts=True)[1]
+    shares = counts / counts.sum()
+    bits_per_value = -float((shares * np.log2(shares)).sum())
+    length = (math.log2(len(bits)) + _CHANCE_BITS) / max(bits_per_value, _LEAST_BITS)
+    return length <= _RUN or _runs_come_again(_joined_runs(bits, math.ceil(length) - _RUN))
+
+
+def _runs_come_again(bits: Bits) -> bool:
     n_runs, n_different = _kernels.chosen_runs(bits)
     return n_different < _REPEATS * n_runs
+
+
+def _joined_runs(bits: Bits, more: int) -> Bits:
+    """For each value but the last ones a number that stands for it and so many behind it, or some more."""
+    found, length = bits.astype(np.uint64), 1
+    while length <= more and len(found) > length:
+        first = found[:-length] * np.uint64(_ODD)
+        found = (first ^ first >> np.uint64(_HALF_WORD)) + found[length:]
+        length *= 2
+    return found
 
 
 def exact_form(bits: Bits, kind: RawKind, number_format: str) -> ExactForm | None:

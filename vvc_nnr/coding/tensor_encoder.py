@@ -90,6 +90,8 @@ WORD_BYTES = 4
 # Forms that are estimated to be no longer than this times the shortest one are tried on a part of a tensor, and on all
 # of it those that then are no longer than the second times that.
 NEAR, SAME = 1.02, 1.003
+# Forms of float8, which are near each other, are tried on all of so many values.
+NEAR_VALUES = 1 << 20
 # LZMA is tried if deflate at its fastest makes no more than this times the shortest other form (`_may_be_lzma`).
 MAX_DEFLATED = 1.05
 # Integers take raw bytes only from so many bytes on, and where they are then no longer than this share.
@@ -400,8 +402,9 @@ def _shortest(
 ) -> EncodedTensor:
     """The shortest of a tensor as other decoders read it, and its forms with raw bytes.
 
-    Forms of large tensors are chosen by a part of it, but of float8, whose forms are near each other, and of floats
-    whose runs come again, which may be far apart. LZMA, which is slow, is tried where it may be shorter.
+    Forms of large tensors are chosen by a part of it, but of a million values of float8, whose forms are near each
+    other, and of floats whose runs come again, which may be far apart. LZMA, which is slow, is tried where it may be
+    shorter.
 
     Args:
         job: The tensor.
@@ -410,7 +413,8 @@ def _shortest(
     """
     bits = bits_of(job.array)
     repeats = job.number_format in MANTISSA_BITS and may_repeat(bits)
-    sample = bits if repeats or job.number_format in FLOAT8 else sampled(bits)
+    is_near = job.number_format in FLOAT8 and len(bits) <= NEAR_VALUES
+    sample = bits if repeats or is_near else sampled(bits)
     part = (
         job if len(sample) == len(bits) else replace(job, array=values_of(sample, job.array), n_threads=1, facts=None)
     )

@@ -246,6 +246,15 @@ def test_runs_that_come_again_are_seen_and_taken_by_lzma() -> None:
     )
 
 
+@pytest.mark.parametrize("n_different", [4, 16])
+def test_runs_of_few_values_come_again_by_chance(n_different: int) -> None:
+    random = np.random.default_rng(11)
+    values = random.normal(0, 1, n_different).astype(np.float32)[random.integers(n_different, size=200_000)]
+    assert not may_repeat(bits_of(values))
+    assert may_repeat(bits_of(values[:100_000]))  # where LZMA takes little time
+    assert may_repeat(bits_of(np.concatenate([values, values])))
+
+
 def test_runs_are_counted_once_however_they_come() -> None:
     assert _kernels.chosen_runs(np.zeros(1000, np.uint16)) == (997, 1)  # all zeros are chosen
     values = np.random.default_rng(4).integers(0, 1 << 62, 30_003).astype(np.uint64)
