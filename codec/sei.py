@@ -214,6 +214,7 @@ def insert_sei(
     suffix: bool = False,
     standard: VideoStandard = "vvc",
     at_first: Sequence[SeiMessage] = (),
+    behind_others: bool = False,
 ) -> bytes:
     """The stream with messages put into a NAL unit of their own, as often as `at` says.
 
@@ -224,6 +225,7 @@ def insert_sei(
         suffix: Behind the slices of the picture, instead of right before them.
         standard: The standard of the stream.
         at_first: What to put in behind the messages at the first picture alone.
+        behind_others: With `suffix`, behind the messages that are behind the slices already, as an update must be.
 
     Raises:
         InputError: If a message cannot be written, or the standard has no suffix SEI.
@@ -232,7 +234,7 @@ def insert_sei(
     """
     if at not in get_args(Placement):
         raise InputError(f"place of SEI messages {at!r}: must be one of {', '.join(get_args(Placement))}")
-    places = _places(stream, at, suffix, standard)
+    places = _places(stream, at, suffix, standard, behind_others)
     inserted = {
         layer: inserted_units(messages, suffix=suffix, standard=standard, temporal_layer=layer)
         for layer in {layer for _, layer in places}
@@ -436,6 +438,7 @@ class _Picture:
     Attributes:
         end_before: Where the unit before its first one ends.
         end: Where its last slice ends.
+        end_of_suffixes: Where its last slice, or the last message behind it, ends.
         kind: Type of its first slice; of its header, as long as no slice is seen.
         temporal_layer: Its TemporalId.
         is_first: Whether it is the first of the stream, or behind the end of a sequence.
@@ -443,16 +446,21 @@ class _Picture:
 
     end_before: int
     end: int
+    end_of_suffixes: int
     kind: int
     temporal_layer: int
     is_first: bool
 
 
-def _places(stream: bytes, at: Placement, suffix: bool, standard: VideoStandard) -> list[tuple[int, int]]:
+def _places(
+    stream: bytes, at: Placement, suffix: bool, standard: VideoStandard, behind_others: bool
+) -> list[tuple[int, int]]:
     """Where messages go, ascending: ends of the units in front of them; and the temporal layer of each picture."""
     pictures = enumerate(_pictures(stream, standard))
     chosen = [each for number, each in pictures if _is_chosen(each, number, at, _SYNTAX[standard])]
-    return [(each.end if suffix else each.end_before, each.temporal_layer) for each in chosen]
+    if not suffix:
+        return [(each.end_before, each.temporal_layer) for each in chosen]
+    return [(each.end_of_suffixes if behind_others else each.end, each.temporal_layer) for each in chosen]
 
 
 def _pictures(stream: bytes, standard: VideoStandard) -> list[_Picture]:
@@ -461,10 +469,12 @@ def _pictures(stream: bytes, standard: VideoStandard) -> list[_Picture]:
     end_before, is_first = 0, True
     for unit in _units(stream, standard):
         if unit.starts_picture:
-            pictures.append(_Picture(end_before, unit.end, unit.kind, unit.temporal_layer, is_first))
+            pictures.append(_Picture(end_before, unit.end, unit.end, unit.kind, unit.temporal_layer, is_first))
             is_first = False
+        elif unit.kind == syntax.suffix_sei and pictures:
+            pictures[-1].end_of_suffixes = unit.end
         elif unit.kind in syntax.slices and pictures:
-            pictures[-1].end = unit.end
+            pictures[-1].end = pictures[-1].end_of_suffixes = unit.end
             if pictures[-1].kind == syntax.picture_header:
                 pictures[-1].kind = unit.kind
         elif unit.kind in syntax.ends:

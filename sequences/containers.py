@@ -22,6 +22,7 @@ StreamKind: TypeAlias = Literal["vvc", "hevc", "h264"]
 PROGRAM_STREAM = b"\x00\x00\x01\xba"
 """How an MPEG program stream begins, which is a start code as well."""
 _SUFFIXES: dict[StreamKind, str] = {"vvc": "266", "hevc": "265", "h264": "264"}
+AVI = "an AVI file"
 TRANSPORT_STREAM = "an MPEG transport stream"
 """What `container_name` calls one."""
 _TS_LAYOUTS = ((0, 188), (4, 192), (0, 204))
@@ -52,7 +53,7 @@ def container_name(head: bytes) -> str | None:
     if head[:3] == b"FLV":
         return "a Flash video"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "an AVI file"
+        return AVI
     for first, n_bytes in _TS_LAYOUTS:
         packets = head[first:_HEAD_BYTES:n_bytes]
         if len(packets) > 1 and set(packets) == set(_SYNC):
@@ -75,11 +76,13 @@ def taking_out(kind: StreamKind, container: str | None = None) -> str:
     Args:
         kind: What the stream is.
         container: As `container_name` says. FFmpeg writes access units of VVC into MPEG transport streams with a second
-            delimiter and parameter sets before each, which no byte stream may have: delimiters are left out then.
+            delimiter and parameter sets before each, which no byte stream may have: delimiters are left out then. VVC
+            in AVI it only knows if it is told.
     """
     has_delimiters = kind == "vvc" and container == TRANSPORT_STREAM
     without = "-bsf:v filter_units=remove_types=20 " if has_delimiters else ""
-    return f"ffmpeg -i FILE -c copy {without}-f {kind} out.{_SUFFIXES[kind]}"
+    decoder = "-c:v vvc " if kind == "vvc" and container == AVI else ""
+    return f"ffmpeg {decoder}-i FILE -c copy {without}-f {kind} out.{_SUFFIXES[kind]}"
 
 
 def check_container_end(path: Path) -> None:

@@ -39,6 +39,7 @@ from vvc_nnr.codec.stream_filters import (
     StoredPrecision,
     filter_number,
     filtered_share,
+    filters_by_picture,
     free_filter_id,
     has_leading_pictures,
     listed_messages,
@@ -207,10 +208,20 @@ class SeiInsert(Command):
         decided = () if self.decisions is None else (FilterDecisions(filter_id, read_bytes(self.decisions)).message(),)
         with AtomicFile(self.output) as file, naming(self.input):
             before = stream if self.update_of is None else remove_sei(stream, self._is_replaced, standard, at=self.at)
-            written = insert_sei(before, messages, at=self.at, suffix=self.suffix, standard=standard, at_first=decided)
+            written = insert_sei(
+                before,
+                messages,
+                at=self.at,
+                suffix=self.suffix,
+                standard=standard,
+                at_first=decided,
+                behind_others=self.update_of is not None,
+            )
             after = _headers(written) if standard == "vvc" else None
             if after is not None:
                 check_one_format(after)  # as the command filter does
+                if self.update_of is not None:
+                    _check_order(after, filter_id)
             counted = None if after is None else filtered_share(after, filter_id)
             if counted is not None and decided and counted.n_filtered < counted.n_pictures:
                 raise UnsupportedError(
@@ -435,6 +446,18 @@ def _headers(stream: bytes) -> VvcStream | None:
         return read_vvc_stream(stream)
     except (BitstreamError, UnsupportedError):
         return None
+
+
+def _check_order(stream: VvcStream, filter_id: int) -> None:
+    """Raises InputError if an update of a filter stands before its base."""
+    try:
+        filters_by_picture(stream, filter_id)
+    except BitstreamError as error:
+        if error.field == "nnpfc_base_flag":
+            raise InputError(
+                f"its update would stand before the base of filter {filter_id}, which is behind the slices of its "
+                "picture: put the update there too (--suffix)"
+            ) from error
 
 
 def _only(listed: list[ListedMessage], filter_id: int | None) -> list[Any]:

@@ -164,7 +164,10 @@ class TunedFilter:
         biases = tuple(name for name in names if roles[name].role in (Role.BIAS, Role.NORM_SHIFT))
         reach = 0.0 if layout.patch else Runner(network, layout=layout, backend="torch").reach
         if reach == math.inf:
-            raise InputError(f"{class_name(network)}: its output depends on the whole picture; it learns on crops")
+            raise InputError(
+                f"layout {layout.text}: the network's output depends on the whole picture, and it learns on crops; one "
+                "that fills pictures up to multiples of N itself needs align=N in its layout"
+            )
         return cls(tuned, layout, tail, biases, (), max(0, int(reach) - layout.overlap), fixed)
 
     def free_tensors(self, free: Sequence[FreePart]) -> list[str]:

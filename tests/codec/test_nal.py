@@ -233,8 +233,9 @@ def test_any_bytes_give_pictures_in_order_or_one_of_two_errors(stream):
     ],
 )
 def test_a_container_is_told_with_the_way_to_its_stream(head, kind):
+    decoder = "-c:v vvc " if kind == "an AVI file" else ""  # by its name of the codec there FFmpeg does not know it
     with pytest.raises(
-        BitstreamError, match=rf"but {kind}: take the stream out of it \(ffmpeg -i FILE -c copy -f vvc "
+        BitstreamError, match=rf"but {kind}: take the stream out of it \(ffmpeg {decoder}-i FILE -c copy -f vvc "
     ):
         list(nal_units(head + bytes(20)))
     with pytest.raises(

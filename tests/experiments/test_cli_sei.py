@@ -340,6 +340,12 @@ def test_an_update_of_a_filter_in_the_stream(
     assert samples(tmp_path / "updated.y4m") != samples(tmp_path / "base.y4m")
     run("sei", "extract", tmp_path / "u.266", "--update", "-o", tmp_path / "again.nnc")
     assert (tmp_path / "again.nnc").read_bytes() == update
+    behind = ("sei", "insert", tmp_path / "s.266", "--network", tmp_path / "update.nnc", "--update-of", "1")
+    run("sei", "insert", folder / "a.266", "--network", NETWORK, "--suffix", "-o", tmp_path / "s.266")
+    assert "before the base of filter 1" in refused(*behind, "-o", tmp_path / "no.266")
+    run(*behind, "--suffix", "-o", tmp_path / "b.266")
+    run("filter", tmp_path / "b.266", "-o", tmp_path / "behind.y4m")
+    assert samples(tmp_path / "behind.y4m") == samples(tmp_path / "updated.y4m")
 
 
 def test_filters_elsewhere_and_of_other_kinds(
